@@ -1,0 +1,116 @@
+"""The validated configuration as values; :mod:`isoneph.core.config` makes them from files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from isoneph.core.model import VmType
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CloudSettings:
+    """One entry of ``clouds.yaml``: the driver with its options, and how the core treats it.
+
+    Durations are in seconds. ``calls`` bounds creates and deletes under way at once.
+    """
+
+    name: str
+    driver: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    calls: int = 64
+    timeout: float = 60.0
+    breaker_failures: int = 3
+    breaker_pause: float = 30.0
+    limits_age: float = 300.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicySettings:
+    """One placement or victim policy in an application's list."""
+
+    policy: str
+    weight: float = 1.0
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenSettings:
+    """A bearer token: ``sha256`` is the digest, in hex, of the token that its owner holds."""
+
+    name: str
+    sha256: str
+    scopes: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HealingSettings:
+    """How the engine keeps an application's VMs whole; durations in seconds.
+
+    ``boot_timeout`` is how long a VM may build; ``attempts`` how often one id is placed before
+    its failure is left to be seen; ``grace`` how far apart the two sightings are after which
+    something that nobody owns is removed.
+    """
+
+    boot_timeout: float = 600.0
+    attempts: int = 3
+    grace: float = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApplicationSettings:
+    """One file of ``applications/``.
+
+    ``types`` maps a type's name to its :class:`VmType` on each cloud, by cloud name; ``clouds``
+    is in order of preference, where policies see no difference.
+    """
+
+    name: str
+    clouds: Sequence[str]
+    types: Mapping[str, Mapping[str, VmType]]
+    placement: Sequence[PolicySettings] = (PolicySettings(policy="count-balance"),)
+    victims: Sequence[PolicySettings] = (PolicySettings(policy="largest-cloud"),)
+    tokens: Sequence[TokenSettings] = ()
+    healing: HealingSettings = HealingSettings()
+    #: Seconds for which a listing of VMs is good enough to decide by.
+    freshness: float = 2.0
+    #: Seconds that one create or delete may take in all, failover included.
+    deadline: float = 120.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreSettings:
+    """The store that replicas coordinate through."""
+
+    driver: str = "memory"
+    options: Mapping[str, Any] = field(default_factory=dict)
+    timeout: float = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceSettings:
+    """``isoneph.conf``: the service itself; durations in seconds, sizes in bytes."""
+
+    host: str = "127.0.0.1"
+    port: int = 8642
+    allow_unauthenticated: bool = False
+    default_application: str | None = None
+    max_body: int = 65536
+    max_wait: float = 600.0
+    graceful_timeout: float = 30.0
+    engine_enabled: bool = True
+    engine_interval: float = 5.0
+    engine_lease: float = 15.0
+    log_level: str = "INFO"
+    log_format: str = "text"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything that was configured, in the order of the files."""
+
+    service: ServiceSettings = ServiceSettings()
+    store: StoreSettings = StoreSettings()
+    clouds: Mapping[str, CloudSettings] = field(default_factory=dict)
+    applications: Mapping[str, ApplicationSettings] = field(default_factory=dict)

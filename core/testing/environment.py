@@ -1,0 +1,75 @@
+"""What a plugin is handed in tests: a clock that the test holds, figures that go nowhere."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+
+from isoneph.core.plugin import Clock, Environment, Metrics
+
+
+class FakeClock:
+    """A clock that stands still until told otherwise; pauses and sleeps move it at once.
+
+    Safe for threads. ``paused`` is the sum of all seconds that were paused or slept.
+    """
+
+    def __init__(self, start: float = 1_700_000_000.0) -> None:
+        self._now = start
+        self._lock = threading.Lock()
+        self.paused = 0.0
+
+    def time(self) -> float:
+        """Seconds since the epoch."""
+        return self._now
+
+    def monotonic(self) -> float:
+        """The same figure: it never goes back."""
+        return self._now
+
+    def advance(self, seconds: float) -> None:
+        """Let ``seconds`` pass."""
+        with self._lock:
+            self._now += seconds
+
+    def pause(self, seconds: float) -> None:
+        """Let ``seconds`` pass without blocking."""
+        self.advance(seconds)
+        with self._lock:
+            self.paused += seconds
+
+    async def sleep(self, seconds: float) -> None:
+        """Let ``seconds`` pass and give other tasks a turn."""
+        self.pause(seconds)
+        await asyncio.sleep(0)
+
+
+class NullMetrics:
+    """Figures that nobody reads."""
+
+    def count(self, name: str, amount: float = 1.0, **labels: str) -> None:
+        """Drop it."""
+
+    def gauge(self, name: str, value: float, **labels: str) -> None:
+        """Drop it."""
+
+    def observe(self, name: str, seconds: float, **labels: str) -> None:
+        """Drop it."""
+
+
+def make_environment(
+    name: str = "test",
+    *,
+    clock: Clock | None = None,
+    metrics: Metrics | None = None,
+    timeout: float = 30.0,
+) -> Environment:
+    """An environment for a plugin under test; the clock is a :class:`FakeClock` by default."""
+    return Environment(
+        name=name,
+        clock=clock or FakeClock(),
+        logger=logging.getLogger(f"isoneph.test.{name}"),
+        metrics=metrics or NullMetrics(),
+        timeout=timeout,
+    )

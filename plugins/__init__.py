@@ -1,0 +1,1 @@
+"""The plugins that ship with isoneph; the core finds them through entry points alone."""
