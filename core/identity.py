@@ -23,6 +23,9 @@ TAG_ATTEMPT = PREFIX + "attempt"
 #: When it was placed: seconds since the epoch, microseconds shown, so text order is time order.
 TAG_PLACED_AT = PREFIX + "placed-at"
 
+#: The place, cloud or VM that the caller wanted it near to, if any.
+TAG_NEAR = PREFIX + "near"
+
 #: What an application may call itself, its types, and operators their clouds.
 NAME_PATTERN = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,62}")
 #: What users may call their own tags.

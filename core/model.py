@@ -80,6 +80,7 @@ class Vm:
     tags: Mapping[str, str] = field(default_factory=dict)
     fault: str | None = None
     request_digest: str = ""
+    near: str | None = None
 
     @staticmethod
     def from_tags(
@@ -110,6 +111,7 @@ class Vm:
             tags={k: v for k, v in tags.items() if not k.startswith(identity.PREFIX)},
             fault=fault,
             request_digest=tags.get(identity.TAG_REQUEST, ""),
+            near=tags.get(identity.TAG_NEAR),
         )
 
 
@@ -206,8 +208,7 @@ class Weight(NamedTuple):
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reason:
+class Reason(NamedTuple):
     """What one policy said of one candidate.
 
     ``value`` is the policy's own figure; ``share`` what it added to the score after the

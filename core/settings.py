@@ -75,6 +75,8 @@ class ApplicationSettings:
     healing: HealingSettings = HealingSettings()
     #: Seconds for which a listing of VMs is good enough to decide by.
     freshness: float = 2.0
+    #: Seconds that a request waits for a cloud's listing before it goes on without that cloud.
+    patience: float = 3.0
     #: Seconds that one create or delete may take in all, failover included.
     deadline: float = 120.0
 

@@ -1,0 +1,281 @@
+"""What of one application runs where: bulk listings, shared by all who ask at the same time.
+
+A listing that began after the question was asked answers it; callers say how old an answer
+they can use. What this process created or deleted since a cloud's listing began is laid over
+it, so that it shows at once. For the tasks of one event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from isoneph.core.errors import CloudError, Unreachable
+from isoneph.core.gateway import CloudGateway
+from isoneph.core.ledger import Book, Ledger, Phase
+from isoneph.core.model import LIVE_STATES, CloudUse, Vm, VmState
+from isoneph.core.plugin import Clock
+from isoneph.core.settings import ApplicationSettings
+
+#: Seconds; decisions wait for a listing that is not older. Well under the ledger's SETTLED_FOR.
+OLDEST_FOR_DECISION = 20.0
+COUNTED_PHASES = frozenset({Phase.CREATING, Phase.CREATED})
+
+
+@dataclass(slots=True)
+class _Listing:
+    """One cloud's answer, ``at`` seconds since the epoch when it was asked for."""
+
+    at: float
+    vms: dict[str, Vm]
+    ids: set[str]
+    by_type: Counter[str]
+
+    @staticmethod
+    def of(at: float, vms: Iterable[Vm]) -> _Listing:
+        by_cloud_id = {vm.cloud_id: vm for vm in vms}
+        live = [vm for vm in by_cloud_id.values() if vm.state in LIVE_STATES]
+        return _Listing(
+            at=at,
+            vms=by_cloud_id,
+            ids={vm.id for vm in by_cloud_id.values()},
+            by_type=Counter(vm.type for vm in live),
+        )
+
+
+@dataclass(slots=True)
+class _View:
+    """What is known of one cloud."""
+
+    gateway: CloudGateway
+    listing: _Listing | None = None
+    error: CloudError | None = None
+    begun: float = float("-inf")
+    task: asyncio.Task[None] | None = None
+    made: dict[str, tuple[float, Vm]] = field(default_factory=dict)
+    gone: dict[str, float] = field(default_factory=dict)
+
+    def owing(self, now: float) -> CloudError:
+        """The error of a cloud whose listing has not come yet."""
+        error = Unreachable(f"no answer to the listing for {now - self.begun:.1f} s")
+        error.cloud = self.gateway.name
+        return error
+
+    def vms(self) -> list[Vm]:
+        """The listing with what happened since laid over it."""
+        known = dict(self.listing.vms) if self.listing is not None else {}
+        known.update((cloud_id, vm) for cloud_id, (_at, vm) in self.made.items())
+        for cloud_id in self.gone:
+            known.pop(cloud_id, None)
+        return list(known.values())
+
+
+class Fleet:
+    """One application's VMs over its clouds."""
+
+    def __init__(
+        self,
+        settings: ApplicationSettings,
+        gateways: Mapping[str, CloudGateway],
+        ledger: Ledger,
+        clock: Clock,
+    ) -> None:
+        self._settings = settings
+        self._ledger = ledger
+        self._clock = clock
+        self._views = {name: _View(gateways[name]) for name in settings.clouds}
+
+    async def ensure(
+        self, since: float, clouds: Iterable[str] | None = None, *, patience: float | None = None
+    ) -> Mapping[str, CloudError]:
+        """Have every cloud's listing no older than ``since`` (seconds since the epoch).
+
+        Returns the errors of the clouds that could not be listed, or not within ``patience``
+        seconds of the question (None: as long as the call may take); they keep their last
+        listing.
+        """
+        names = list(self._views if clouds is None else clouds)
+        stale = [name for name in names if not self._listed_since(name, since)]
+        if not stale:
+            return {}
+        outcomes = await asyncio.gather(
+            *(self._renew(self._views[name], since, patience) for name in stale)
+        )
+        return {name: error for name, error in zip(stale, outcomes, strict=True) if error}
+
+    async def ensure_usable(self) -> Mapping[str, CloudError]:
+        """Have listings that decisions can be made by; renew ageing ones in the background.
+
+        A cloud that has owed an answer for longer than the application's patience is among the
+        errors at once, however young its last listing: it hangs.
+        """
+        now = self._clock.time()
+        patience = self._settings.patience
+        hanging: dict[str, CloudError] = {}
+        for name, view in self._views.items():
+            if view.task is not None and now - view.begun > patience:
+                hanging[name] = view.owing(now)
+            elif view.task is None and view.begun < now - self._settings.freshness:
+                self._begin(view)
+        others = [name for name in self._views if name not in hanging]
+        errors = await self.ensure(now - OLDEST_FOR_DECISION, others, patience=patience)
+        return {**errors, **hanging}
+
+    def vms(self) -> list[Vm]:
+        """Every VM once, the winner of its copies, in order of placement; see :meth:`copies`."""
+        winners: dict[str, tuple[tuple[bool, float, int], Vm]] = {}
+        for position, view in enumerate(self._views.values()):
+            for vm in self._seen(view):
+                key = _precedence(vm, position)
+                if vm.id not in winners or key < winners[vm.id][0]:
+                    winners[vm.id] = (key, vm)
+        return sorted((vm for _key, vm in winners.values()), key=lambda vm: (vm.placed_at, vm.id))
+
+    def copies(self, vm_id: str) -> list[Vm]:
+        """All that carries this id, over all clouds, the winner first.
+
+        There is one, but for moments: while a failed boot is being replaced, and after a create
+        whose lost answer turned out to have been a yes. What runs beats what failed; then the
+        one that was placed last wins, for that is where the answer to the caller pointed.
+        """
+        found = [
+            (_precedence(vm, position), vm)
+            for position, view in enumerate(self._views.values())
+            for vm in self._seen(view)
+            if vm.id == vm_id
+        ]
+        return [vm for _key, vm in sorted(found, key=lambda pair: pair[0])]
+
+    def doubles(self) -> list[Vm]:
+        """The copies that are not their id's winner."""
+        count = Counter(vm.id for view in self._views.values() for vm in view.vms())
+        return [vm for vm_id, n in count.items() if n > 1 for vm in self.copies(vm_id)[1:]]
+
+    def use(self, book: Book) -> Mapping[str, CloudUse]:
+        """What runs on each cloud, with the ledger's decisions counted in."""
+        added: dict[str, list[tuple[str, bool]]] = {name: [] for name in self._views}
+        removed: dict[str, list[str]] = {name: [] for name in self._views}
+        for entry in book:
+            view = self._views.get(entry.cloud)
+            if view is None:
+                continue
+            listed = view.listing is not None and entry.id in view.listing.ids
+            if entry.phase in COUNTED_PHASES and not listed:
+                added[entry.cloud].append((entry.type, entry.phase is Phase.CREATING))
+            elif entry.phase is Phase.DELETED and listed:
+                removed[entry.cloud].append(entry.type)
+        return {
+            name: self._use(view, added[name], removed[name], book)
+            for name, view in self._views.items()
+        }
+
+    def by_state(self, cloud: str) -> Mapping[str, int]:
+        """How many VMs of each state a cloud holds."""
+        return Counter(vm.state.value for vm in self._seen(self._views[cloud]))
+
+    def listed_at(self, cloud: str) -> float | None:
+        """When the cloud was last listed with success, None if never."""
+        listing = self._views[cloud].listing
+        return None if listing is None else listing.at
+
+    def error(self, cloud: str) -> CloudError | None:
+        """Why the last try to list the cloud failed, None if it did not."""
+        return self._views[cloud].error
+
+    def note_made(self, vm: Vm) -> None:
+        """The cloud said that this VM is there now, or what it looks like now."""
+        view = self._views[vm.cloud]
+        view.made[vm.cloud_id] = (self._clock.time(), vm)
+        view.gone.pop(vm.cloud_id, None)
+
+    def note_gone(self, vm: Vm) -> None:
+        """The cloud said that this VM is gone, or accepted its removal."""
+        view = self._views[vm.cloud]
+        view.gone[vm.cloud_id] = self._clock.time()
+        view.made.pop(vm.cloud_id, None)
+
+    async def close(self) -> None:
+        """Stop listings under way."""
+        tasks = [view.task for view in self._views.values() if view.task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _listed_since(self, cloud: str, since: float) -> bool:
+        view = self._views[cloud]
+        return view.error is None and view.listing is not None and view.listing.at >= since
+
+    async def _renew(self, view: _View, since: float, patience: float | None) -> CloudError | None:
+        """Wait for a listing that began at ``since`` or later, joining one under way."""
+        asked = self._clock.monotonic()
+        while True:
+            task = view.task or self._begin(view)
+            begun = view.begun
+            left = None
+            if patience is not None:
+                left = max(0.0, patience - (self._clock.monotonic() - asked))
+            done, _pending = await asyncio.wait((task,), timeout=left)
+            if not done:
+                return view.owing(self._clock.time())
+            if begun >= since:
+                return view.error
+
+    def _begin(self, view: _View) -> asyncio.Task[None]:
+        view.begun = self._clock.time()
+        view.task = asyncio.create_task(self._list(view, view.begun))
+        return view.task
+
+    async def _list(self, view: _View, begun: float) -> None:
+        try:
+            vms = await view.gateway.list_vms(self._settings.name)
+        except CloudError as error:
+            view.error = error
+            return
+        finally:
+            view.task = None
+        view.listing = _Listing.of(begun, vms)
+        view.error = None
+        view.made = {key: made for key, made in view.made.items() if made[0] >= begun}
+        view.gone = {key: at for key, at in view.gone.items() if at >= begun}
+        self._ledger.covered(view.gateway.name, begun)
+
+    def _seen(self, view: _View) -> Sequence[Vm]:
+        """A cloud's VMs for showing: their state is UNKNOWN while it cannot be listed."""
+        if view.error is None:
+            return view.vms()
+        return [replace(vm, state=VmState.UNKNOWN) for vm in view.vms()]
+
+    def _use(
+        self, view: _View, added: Sequence[tuple[str, bool]], removed: Sequence[str], book: Book
+    ) -> CloudUse:
+        by_type: Mapping[str, int] = view.listing.by_type if view.listing is not None else {}
+        if added or removed:
+            counter = Counter(by_type)
+            counter.update(type_name for type_name, _in_flight in added)
+            counter.subtract(removed)
+            by_type = +counter
+        gateway = view.gateway
+        return CloudUse(
+            vms=sum(by_type.values()),
+            in_flight=sum(in_flight for _type, in_flight in added),
+            by_type=by_type,
+            limits=gateway.limits,
+            planned=self._planned(gateway, book) if gateway.limits else {},
+        )
+
+    def _planned(self, gateway: CloudGateway, book: Book) -> Mapping[str, float]:
+        planned = dict(gateway.planned_by_others(self._settings.name))
+        for entry in book:
+            if entry.cloud != gateway.name or entry.phase not in COUNTED_PHASES:
+                continue
+            vm_type = self._settings.types.get(entry.type, {}).get(entry.cloud)
+            if vm_type is not None and entry.at >= gateway.limits_at:
+                for resource, amount in vm_type.resources.items():
+                    planned[resource] = planned.get(resource, 0.0) + amount
+        return planned
+
+
+def _precedence(vm: Vm, position: int) -> tuple[bool, float, int]:
+    return (vm.state in (VmState.ERROR, VmState.DELETING), -vm.placed_at, position)

@@ -1,0 +1,298 @@
+r"""Placing VMs: decide, ask the cloud, and on a refusal decide again without it.
+
+The life of one placement::
+
+    DECIDE --no candidate--> PlacementFailed
+      |  ^
+      |  | typed refusal (quota, capacity, throttled, ...): kept as a reason,
+      |  | the cloud is out of this placement
+      v  |
+    CREATE --answer--> CREATED
+      |  ^
+      |  \---- found nowhere: the attempt stays in doubt, the cloud is out
+      v
+    LOOK UP --found by its tag--> CREATED      (the answer was lost, the VM was not)
+
+A decision is one step in the ledger, so that many at once come out as one by one.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from isoneph.core import identity
+from isoneph.core.errors import CloudError, OutcomeUnknown, PlacementFailed
+from isoneph.core.fleet import Fleet
+from isoneph.core.gateway import CloudGateway
+from isoneph.core.ledger import DOUBT_FOR, SETTLED_FOR, Book, Entry, Ledger, Phase
+from isoneph.core.model import (
+    Candidate,
+    CloudUse,
+    Placed,
+    PlacementRequest,
+    Ranking,
+    Refusal,
+    Vm,
+    VmRequest,
+)
+from isoneph.core.plugin import Clock, Metrics
+from isoneph.core.ranking import WeightedPolicy, rank_clouds
+from isoneph.core.settings import ApplicationSettings
+
+LOG = logging.getLogger(__name__)
+
+#: Pauses in seconds between looks for a VM whose create was not answered.
+LOOK_UP_PAUSES = (0.0, 0.2, 1.0)
+
+
+@dataclass(slots=True)
+class Plan:
+    """One VM to be placed, and what was learned on the way."""
+
+    id: str
+    type: str
+    tags: Mapping[str, str]
+    request_digest: str
+    near: str | None = None
+    cloud: str | None = None
+    attempt: int = 1
+    refusals: list[Refusal] = field(default_factory=list)
+    ranking: Ranking = field(default_factory=lambda: Ranking(verdicts=[]))
+    retry_after: float | None = None
+
+    def tried(self) -> dict[str, str]:
+        """Why clouds are out of this placement, by cloud."""
+        return {
+            refusal.cloud: f"tried: {refusal.code}: {refusal.text}" for refusal in self.refusals
+        }
+
+
+class Placer:
+    """Places the VMs of one application. For the tasks of one event loop."""
+
+    def __init__(
+        self,
+        settings: ApplicationSettings,
+        gateways: Mapping[str, CloudGateway],
+        fleet: Fleet,
+        ledger: Ledger,
+        policies: Sequence[WeightedPolicy],
+        clock: Clock,
+        metrics: Metrics,
+    ) -> None:
+        self._settings = settings
+        self._gateways = gateways
+        self._fleet = fleet
+        self._ledger = ledger
+        self._policies = policies
+        self._clock = clock
+        self._metrics = metrics
+        self._last_placed_at = 0.0
+
+    def rank(self, plan: Plan, book: Book, unlisted: Mapping[str, CloudError]) -> Ranking:
+        """Where the plan's VM should go, as things stand; ``unlisted`` as from Fleet.ensure."""
+        use = self._fleet.use(book)
+        types = self._settings.types[plan.type]
+        names = [name for name in self._settings.clouds if name in types]
+        candidates = [
+            Candidate(cloud=name, position=position, use=use[name])
+            for position, name in enumerate(names)
+        ]
+        unavailable = self._unavailable(names, plan, unlisted)
+        request = self._request(plan, use)
+        return rank_clouds(candidates, request, self._policies, unavailable)
+
+    async def reserve(self, plans: Sequence[Plan]) -> None:
+        """Decide for each plan in turn, each seeing those before it; see ``Plan.ranking``."""
+        unlisted = await self._fleet.ensure_usable()
+
+        def decide(book: Book) -> None:
+            for plan in plans:
+                plan.ranking = self.rank(plan, book, unlisted)
+                best = plan.ranking.best
+                if best is not None:
+                    book.set(self._creating(plan, best.candidate))
+
+        await self._ledger.update(decide)
+
+    async def place(self, plan: Plan) -> Placed:
+        """Create a VM for a plan that was reserved; fail over until a cloud takes it.
+
+        Raises PlacementFailed when no cloud does, and the CloudError of a cloud that finds
+        fault with the request itself. Nothing of ours is left behind then, or only what the
+        engine removes.
+        """
+        while (best := plan.ranking.best) is not None:
+            try:
+                vm = await self._create(plan, best.candidate)
+            except CloudError as error:
+                self._refused(plan, best.candidate, error)
+                if not error.failover:
+                    await self._give_up(plan, best.candidate, error)
+                    raise
+                await self._decide_again(plan, best.candidate, error)
+                continue
+            self._fleet.note_made(vm)
+            await self._settle(plan, best.candidate)
+            self._metrics.count("placed", application=self._settings.name, cloud=vm.cloud)
+            LOG.info("vm %s (%s) placed on %s: %s", vm.id, vm.type, vm.cloud, _why(plan.ranking))
+            return Placed(vm=vm, ranking=plan.ranking, refusals=tuple(plan.refusals))
+        await self._give_up(plan, None, None)
+        raise PlacementFailed(
+            _no_cloud(plan),
+            ranking=plan.ranking,
+            refusals=plan.refusals,
+            retry_after=plan.retry_after,
+        )
+
+    async def _create(self, plan: Plan, cloud: str) -> Vm:
+        request = self._vm_request(plan, cloud)
+        try:
+            return await self._gateways[cloud].create_vm(request)
+        except OutcomeUnknown as error:
+            LOG.warning("vm %s: %s: %s; looking it up", plan.id, cloud, error.message)
+            vm = await self._look_up(plan, cloud)
+            if vm is None:
+                raise
+            return vm
+
+    async def _look_up(self, plan: Plan, cloud: str) -> Vm | None:
+        """The VM whose create was not answered, if its cloud shows it within moments."""
+        for pause in LOOK_UP_PAUSES:
+            await self._clock.sleep(pause)
+            errors = await self._fleet.ensure(self._clock.time(), [cloud])
+            if errors:
+                return None
+            for vm in self._fleet.copies(plan.id):
+                if vm.cloud == cloud and vm.attempt == plan.attempt:
+                    return vm
+        return None
+
+    def _refused(self, plan: Plan, cloud: str, error: CloudError) -> None:
+        plan.refusals.append(
+            Refusal(cloud=cloud, code=error.code, text=error.message, at=self._clock.time())
+        )
+        if error.retry_after is not None:
+            plan.retry_after = min(plan.retry_after or error.retry_after, error.retry_after)
+        self._metrics.count(
+            "refused", application=self._settings.name, cloud=cloud, code=error.code
+        )
+        LOG.warning("vm %s: %s refused: %s: %s", plan.id, cloud, error.code, error.message)
+
+    async def _decide_again(self, plan: Plan, cloud: str, error: CloudError) -> None:
+        unlisted = await self._fleet.ensure_usable()
+
+        def decide(book: Book) -> None:
+            self._release(book, plan, cloud, error)
+            plan.ranking = self.rank(plan, book, unlisted)
+            best = plan.ranking.best
+            if best is not None:
+                book.set(self._creating(plan, best.candidate))
+
+        await self._ledger.update(decide)
+
+    def _release(self, book: Book, plan: Plan, cloud: str, error: CloudError) -> None:
+        """Take back the count of a create that failed; one in doubt is remembered as such."""
+        if isinstance(error, OutcomeUnknown):
+            entry = self._ledger.entry(plan.id, cloud, plan.type, Phase.DOUBTFUL, DOUBT_FOR)
+            book.set(entry)
+        else:
+            book.drop(plan.id, cloud)
+
+    async def _settle(self, plan: Plan, cloud: str) -> None:
+        def settle(book: Book) -> None:
+            entry = book.get(plan.id, cloud)
+            if entry is None or entry.phase is Phase.CREATING:
+                book.set(self._ledger.entry(plan.id, cloud, plan.type, Phase.CREATED, SETTLED_FOR))
+
+        await self._ledger.update(settle)
+
+    async def _give_up(self, plan: Plan, cloud: str | None, error: CloudError | None) -> None:
+        """The caller gets an error: what may still appear of this VM has no owner any more."""
+
+        def abandon(book: Book) -> None:
+            if cloud is not None and error is not None:
+                self._release(book, plan, cloud, error)
+            for entry in book.of_vm(plan.id):
+                if entry.phase is Phase.DOUBTFUL:
+                    book.set(
+                        self._ledger.entry(
+                            entry.id, entry.cloud, entry.type, Phase.ABANDONED, DOUBT_FOR
+                        )
+                    )
+
+        await self._ledger.update(abandon)
+
+    def _creating(self, plan: Plan, cloud: str) -> Entry:
+        lasts = self._settings.deadline + SETTLED_FOR
+        return self._ledger.entry(plan.id, cloud, plan.type, Phase.CREATING, lasts)
+
+    def _vm_request(self, plan: Plan, cloud: str) -> VmRequest:
+        # Later attempts must be told from earlier ones by their time, even in one microsecond.
+        placed_at = max(self._clock.time(), self._last_placed_at + 1e-6)
+        self._last_placed_at = placed_at
+        application = self._settings.name
+        tags = {
+            **plan.tags,
+            identity.TAG_APPLICATION: application,
+            identity.TAG_ID: plan.id,
+            identity.TAG_TYPE: plan.type,
+            identity.TAG_REQUEST: plan.request_digest,
+            identity.TAG_ATTEMPT: str(plan.attempt),
+            identity.TAG_PLACED_AT: identity.format_time(placed_at),
+        }
+        if plan.near is not None:
+            tags[identity.TAG_NEAR] = plan.near
+        return VmRequest(
+            id=plan.id,
+            application=application,
+            type=self._settings.types[plan.type][cloud],
+            name=identity.name_of(application, plan.type, plan.id),
+            tags=tags,
+        )
+
+    def _request(self, plan: Plan, use: Mapping[str, CloudUse]) -> PlacementRequest:
+        near = plan.near
+        if near is not None and identity.is_id(near):
+            copies = self._fleet.copies(near)
+            near = copies[0].cloud if copies else None
+        # What a VM takes is the type's own; clouds differ only in how they provide it.
+        resources = next(iter(self._settings.types[plan.type].values())).resources
+        return PlacementRequest(
+            application=self._settings.name,
+            type=plan.type,
+            resources=resources,
+            near=near,
+            fleet=use,
+        )
+
+    def _unavailable(
+        self, names: Sequence[str], plan: Plan, unlisted: Mapping[str, CloudError]
+    ) -> dict[str, str]:
+        unavailable = plan.tried()
+        for name in names:
+            gateway = self._gateways[name]
+            if plan.cloud is not None and name != plan.cloud:
+                unavailable[name] = f"the request asks for {plan.cloud}"
+            elif name in unavailable:
+                continue
+            elif not gateway.breaker.available:
+                unavailable[name] = gateway.left_alone()
+            elif name in unlisted:
+                unavailable[name] = f"{unlisted[name].code}: {unlisted[name].message}"
+            elif (reason := gateway.avoidance.reason(plan.type)) is not None:
+                unavailable[name] = reason
+        return unavailable
+
+
+def _why(ranking: Ranking) -> str:
+    best = ranking.best
+    return "; ".join(reason.text for reason in best.reasons) if best is not None else ""
+
+
+def _no_cloud(plan: Plan) -> str:
+    verdicts = plan.ranking.verdicts
+    reasons = [f"{v.candidate}: {'; '.join(r.text for r in v.reasons)}" for v in verdicts]
+    return f"no cloud can take a VM of type {plan.type}: {' | '.join(reasons)}"
