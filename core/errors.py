@@ -29,6 +29,7 @@
     ├── WaitTimeout               a VM did not reach the awaited state in time
     └── StoreError
         ├── VersionConflict       somebody else wrote first
+        ├── LeaseTaken            somebody else holds the lease, and did not let it go in time
         └── StoreUnavailable      the store does not answer
 
 Every class has a stable ``code`` that the API, the logs and the metrics use. Of a
@@ -259,6 +260,12 @@ class VersionConflict(StoreError):
     """The key holds another version than the one expected: somebody else wrote first."""
 
     code = "version_conflict"
+
+
+class LeaseTaken(StoreError):
+    """Somebody else holds the lease and did not let it go in the time given."""
+
+    code = "lease_taken"
 
 
 class StoreUnavailable(StoreError):

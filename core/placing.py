@@ -23,7 +23,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from isoneph.core import identity
-from isoneph.core.errors import CloudError, OutcomeUnknown, PlacementFailed
+from isoneph.core.errors import BootFailed, CloudError, OutcomeUnknown, PlacementFailed, StoreError
 from isoneph.core.fleet import Fleet
 from isoneph.core.gateway import CloudGateway
 from isoneph.core.ledger import DOUBT_FOR, SETTLED_FOR, Book, Entry, Ledger, Phase
@@ -45,6 +45,8 @@ LOG = logging.getLogger(__name__)
 
 #: Pauses in seconds between looks for a VM whose create was not answered.
 LOOK_UP_PAUSES = (0.0, 0.2, 1.0)
+#: VMs whose story is kept.
+MOST_STORIES = 10_000
 
 
 @dataclass(slots=True)
@@ -58,6 +60,8 @@ class Plan:
     near: str | None = None
     cloud: str | None = None
     attempt: int = 1
+    #: On the monotonic clock: after it no further cloud is tried.
+    deadline: float = float("inf")
     refusals: list[Refusal] = field(default_factory=list)
     ranking: Ranking = field(default_factory=lambda: Ranking(verdicts=[]))
     retry_after: float | None = None
@@ -67,6 +71,14 @@ class Plan:
         return {
             refusal.cloud: f"tried: {refusal.code}: {refusal.text}" for refusal in self.refusals
         }
+
+
+@dataclass(slots=True)
+class Story:
+    """How a VM came to be where it is: the ranking that chose, and every refusal on the way."""
+
+    ranking: Ranking | None = None
+    refusals: list[Refusal] = field(default_factory=list)
 
 
 class Placer:
@@ -90,6 +102,17 @@ class Placer:
         self._clock = clock
         self._metrics = metrics
         self._last_placed_at = 0.0
+        self._stories: dict[str, Story] = {}
+
+    def story(self, vm_id: str) -> Story:
+        """How this process placed a VM; empty when another did, or long ago."""
+        return self._stories.get(vm_id) or Story()
+
+    def note_failed_boot(self, vm: Vm) -> None:
+        """Remember that a VM ended in ERROR, or never came up, on its cloud."""
+        error = BootFailed(vm.fault or f"still {vm.state} after {self._age(vm):.0f} s")
+        self._gateways[vm.cloud].avoidance.note(error, vm.type)
+        self._note_refusal(vm.id, vm.cloud, error)
 
     def rank(self, plan: Plan, book: Book, unlisted: Mapping[str, CloudError]) -> Ranking:
         """Where the plan's VM should go, as things stand; ``unlisted`` as from Fleet.ensure."""
@@ -135,6 +158,7 @@ class Placer:
                 await self._decide_again(plan, best.candidate, error)
                 continue
             self._fleet.note_made(vm)
+            self._tell(plan.id).ranking = plan.ranking
             await self._settle(plan, best.candidate)
             self._metrics.count("placed", application=self._settings.name, cloud=vm.cloud)
             LOG.info("vm %s (%s) placed on %s: %s", vm.id, vm.type, vm.cloud, _why(plan.ranking))
@@ -171,15 +195,28 @@ class Placer:
         return None
 
     def _refused(self, plan: Plan, cloud: str, error: CloudError) -> None:
-        plan.refusals.append(
-            Refusal(cloud=cloud, code=error.code, text=error.message, at=self._clock.time())
-        )
+        plan.refusals.append(self._note_refusal(plan.id, cloud, error))
         if error.retry_after is not None:
             plan.retry_after = min(plan.retry_after or error.retry_after, error.retry_after)
-        self._metrics.count(
-            "refused", application=self._settings.name, cloud=cloud, code=error.code
-        )
-        LOG.warning("vm %s: %s refused: %s: %s", plan.id, cloud, error.code, error.message)
+
+    def _note_refusal(self, vm_id: str, cloud: str, error: CloudError) -> Refusal:
+        name = self._settings.name
+        self._metrics.count("refused", application=name, cloud=cloud, code=error.code)
+        LOG.warning("vm %s: %s refused: %s: %s", vm_id, cloud, error.code, error.message)
+        refusal = Refusal(cloud=cloud, code=error.code, text=error.message, at=self._clock.time())
+        self._tell(vm_id).refusals.append(refusal)
+        return refusal
+
+    def _tell(self, vm_id: str) -> Story:
+        """The story of a VM, to be gone on with; the oldest is forgotten when there are many."""
+        story = self._stories.pop(vm_id, None) or Story()
+        self._stories[vm_id] = story
+        if len(self._stories) > MOST_STORIES:
+            del self._stories[next(iter(self._stories))]
+        return story
+
+    def _age(self, vm: Vm) -> float:
+        return self._clock.time() - vm.placed_at
 
     async def _decide_again(self, plan: Plan, cloud: str, error: CloudError) -> None:
         unlisted = await self._fleet.ensure_usable()
@@ -207,7 +244,11 @@ class Placer:
             if entry is None or entry.phase is Phase.CREATING:
                 book.set(self._ledger.entry(plan.id, cloud, plan.type, Phase.CREATED, SETTLED_FOR))
 
-        await self._ledger.update(settle)
+        try:
+            await self._ledger.update(settle)
+        except StoreError as error:
+            # The VM is there and its reservation counts it until a listing shows it.
+            LOG.warning("vm %s: not settled in the ledger: %s", plan.id, error.message)
 
     async def _give_up(self, plan: Plan, cloud: str | None, error: CloudError | None) -> None:
         """The caller gets an error: what may still appear of this VM has no owner any more."""
@@ -274,7 +315,9 @@ class Placer:
         unavailable = plan.tried()
         for name in names:
             gateway = self._gateways[name]
-            if plan.cloud is not None and name != plan.cloud:
+            if self._clock.monotonic() > plan.deadline:
+                unavailable[name] = "the deadline of the request has passed"
+            elif plan.cloud is not None and name != plan.cloud:
                 unavailable[name] = f"the request asks for {plan.cloud}"
             elif name in unavailable:
                 continue

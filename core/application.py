@@ -1,0 +1,264 @@
+"""The composition root: what the configuration names is loaded, put together and run.
+
+A program that embeds the balancer opens a deployment and uses its applications' balancers::
+
+    async with open_deployment(settings) as deployment:
+        mme = deployment.applications["mme"].balancer
+        creation = await mme.create(CreateRequest(type="mme_worker"))
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import socket
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, cast
+
+from isoneph.core.balancer import Balancer, Policies
+from isoneph.core.calls import CallPool
+from isoneph.core.clock import SystemClock
+from isoneph.core.engine import Engine
+from isoneph.core.gateway import CloudGateway
+from isoneph.core.lease import Lease
+from isoneph.core.ledger import Ledger
+from isoneph.core.metrics import PrometheusMetrics
+from isoneph.core.plugin import Clock, Cloud, Environment, Policy, Store
+from isoneph.core.ranking import WeightedPolicy
+from isoneph.core.registry import Registry
+from isoneph.core.settings import (
+    ApplicationSettings,
+    CloudSettings,
+    PolicySettings,
+    ServiceSettings,
+    Settings,
+)
+
+LOG = logging.getLogger(__name__)
+
+#: Seconds that a policy may take to start or to read its figures again.
+POLICY_TIMEOUT = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Application:
+    """One deployed application: its settings and its balancer, put together."""
+
+    settings: ApplicationSettings
+    balancer: Balancer
+    policies: Policies
+
+    def all_policies(self) -> Iterator[WeightedPolicy]:
+        """Placement and victim policies."""
+        yield from self.policies.placement
+        yield from self.policies.victims
+
+
+class Deployment:
+    """All that one process runs. For the tasks of one event loop."""
+
+    def __init__(
+        self, settings: Settings, *, registry: Registry | None = None, clock: Clock | None = None
+    ) -> None:
+        self.settings = settings
+        self.registry = registry or Registry()
+        self.clock = clock or SystemClock()
+        self.metrics = PrometheusMetrics()
+        self.owner = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+        self.applications: dict[str, Application] = {}
+        self.engine: Engine | None = None
+        self._gateways: dict[str, CloudGateway] = {}
+        self._ledgers: dict[str, Ledger] = {}
+        self._store: Store | None = None
+        self._pool = CallPool("policies", 4)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._retiring: set[asyncio.Task[None]] = set()
+
+    async def start(self, *, engine: bool = True) -> None:
+        """Load and start every plugin that is named, and the engine if asked for.
+
+        Raises what a plugin's start raises, and PluginError; everything is closed again then.
+        """
+        try:
+            self._store = self._make_store()
+            await self._store.start()
+            self._gateways, self.applications = await self._assemble(self.settings, {})
+        except BaseException:
+            await self.close()
+            raise
+        await asyncio.gather(*(self._first_look(a) for a in self.applications.values()))
+        service = self.settings.service
+        if engine and service.engine_enabled:
+            self.engine = self._make_engine(service)
+            self._tasks.append(asyncio.create_task(self.engine.run()))
+        self._tasks.append(asyncio.create_task(self._keep_fresh(service.engine_interval)))
+
+    async def close(self) -> None:
+        """Finish what was begun, stop the engine, let every plugin go."""
+        for application in self.applications.values():
+            await application.balancer.drain()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, *self._retiring, return_exceptions=True)
+        await self._let_go(self.applications.values(), self._gateways.values())
+        if self._store is not None:
+            await self._store.close()
+        self._pool.close()
+
+    async def reload(self, settings: Settings) -> None:
+        """Take a new configuration without dropping anything.
+
+        Clouds whose settings are the same keep their driver, breaker and memory. The service
+        section and the store are fixed while the process runs. Raises as :meth:`start`; the
+        old configuration stays in force then.
+        """
+        old_applications, old_gateways = self.applications, self._gateways
+        keep = {
+            name: gateway
+            for name, gateway in old_gateways.items()
+            if settings.clouds.get(name) == gateway.settings
+        }
+        gateways, applications = await self._assemble(settings, keep)
+        self.settings = settings
+        self.applications, self._gateways = applications, gateways
+        gone = [gateway for name, gateway in old_gateways.items() if name not in keep]
+        retiring = asyncio.create_task(self._retire(list(old_applications.values()), gone))
+        self._retiring.add(retiring)
+        retiring.add_done_callback(self._retiring.discard)
+
+    async def _retire(
+        self, applications: Sequence[Application], gateways: Sequence[CloudGateway]
+    ) -> None:
+        for application in applications:
+            await application.balancer.drain()
+        await self._let_go(applications, gateways)
+
+    async def _assemble(
+        self, settings: Settings, keep: Mapping[str, CloudGateway]
+    ) -> tuple[dict[str, CloudGateway], dict[str, Application]]:
+        """Build and start all that ``settings`` name; on an error close what was started."""
+        gateways = dict(keep)
+        applications: dict[str, Application] = {}
+        try:
+            for name, cloud in settings.clouds.items():
+                if name not in gateways:
+                    gateways[name] = self._make_gateway(cloud)
+                    await gateways[name].start()
+            for name, application in settings.applications.items():
+                applications[name] = self._make_application(application, gateways)
+                for entry in applications[name].all_policies():
+                    await self._pool.run(POLICY_TIMEOUT, entry.policy.start)
+        except BaseException:
+            started = [gateway for name, gateway in gateways.items() if name not in keep]
+            await self._let_go(applications.values(), started)
+            raise
+        return gateways, applications
+
+    async def _let_go(self, applications: Any, gateways: Any) -> None:
+        for application in applications:
+            await application.balancer.close()
+            for entry in application.all_policies():
+                try:
+                    await self._pool.run(POLICY_TIMEOUT, entry.policy.close)
+                except Exception:
+                    LOG.exception("policy %s failed to close", entry.name)
+        await asyncio.gather(*(gateway.close() for gateway in gateways))
+
+    async def _first_look(self, application: Application) -> None:
+        """List every cloud, so that the first request finds the fleet known."""
+        fleet = application.balancer.fleet
+        errors = await fleet.ensure(self.clock.time(), patience=application.settings.patience)
+        for name, error in errors.items():
+            LOG.warning("cloud %s: %s: %s", name, error.code, error.message)
+
+    async def _keep_fresh(self, interval: float) -> None:
+        """What every replica does in the background, leading or not."""
+        while True:
+            for gateway in self._gateways.values():
+                gateway.refresh_limits()
+            for application in list(self.applications.values()):
+                await application.balancer.fleet.ensure_usable()
+                for entry in application.all_policies():
+                    await self._refresh(entry)
+            await self.clock.sleep(interval)
+
+    async def _refresh(self, entry: WeightedPolicy) -> None:
+        try:
+            await self._pool.run(POLICY_TIMEOUT, entry.policy.refresh)
+        except Exception as error:  # noqa: BLE001 (whatever a policy raises, it keeps what it had)
+            LOG.warning("policy %s keeps its old figures: %s", entry.name, error)
+
+    def _make_store(self) -> Store:
+        settings = self.settings.store
+        kind = cast("type[Store]", self.registry.load("stores", settings.driver))
+        environment = self._environment("stores", settings.driver, settings.timeout)
+        return kind(settings.options, environment)
+
+    def _make_gateway(self, settings: CloudSettings) -> CloudGateway:
+        kind = cast("type[Cloud]", self.registry.load("clouds", settings.driver))
+        environment = self._environment("clouds", settings.name, settings.timeout)
+        cloud = kind(settings.options, environment)
+        return CloudGateway(settings, cloud, self.clock, self.metrics)
+
+    def _make_application(
+        self, settings: ApplicationSettings, gateways: Mapping[str, CloudGateway]
+    ) -> Application:
+        store = cast("Store", self._store)
+        policies = Policies(
+            placement=[self._make_policy("placement", entry) for entry in settings.placement],
+            victims=[self._make_policy("victims", entry) for entry in settings.victims],
+        )
+        if settings.name not in self._ledgers:
+            self._ledgers[settings.name] = Ledger(store, self.clock, settings.name)
+        balancer = Balancer(
+            settings,
+            gateways,
+            policies,
+            store,
+            self._ledgers[settings.name],
+            self.clock,
+            self.metrics,
+            self.owner,
+        )
+        return Application(settings=settings, balancer=balancer, policies=policies)
+
+    def _make_policy(self, kind: str, settings: PolicySettings) -> WeightedPolicy:
+        loaded = cast("type[Policy]", self.registry.load(kind, settings.policy))
+        environment = self._environment(kind, settings.policy, POLICY_TIMEOUT)
+        policy = loaded(settings.options, environment)
+        return WeightedPolicy(settings.policy, policy, settings.weight)
+
+    def _make_engine(self, service: ServiceSettings) -> Engine:
+        store = cast("Store", self._store)
+        lease = Lease(store, self.clock, "lock/engine", self.owner, service.engine_lease)
+        return Engine(
+            lambda: [application.balancer for application in self.applications.values()],
+            lease,
+            self.clock,
+            self.metrics,
+            service.engine_interval,
+        )
+
+    def _environment(self, kind: str, name: str, timeout: float) -> Environment:
+        return Environment(
+            name=name,
+            clock=self.clock,
+            logger=logging.getLogger(f"isoneph.plugins.{kind}.{name}"),
+            metrics=self.metrics.bound(kind=kind, plugin=name),
+            timeout=timeout,
+        )
+
+
+@asynccontextmanager
+async def open_deployment(settings: Settings, *, engine: bool = False) -> AsyncIterator[Deployment]:
+    """A started deployment, closed at the end; without an engine, which the service runs."""
+    deployment = Deployment(settings)
+    await deployment.start(engine=engine)
+    try:
+        yield deployment
+    finally:
+        await deployment.close()

@@ -1,0 +1,441 @@
+"""Create, delete, list, explain: the use cases, and the library's face.
+
+A :class:`Balancer` serves one application. Its methods are for the tasks of one event loop.
+What they begin is finished even when the awaiting task is cancelled, so that a caller who
+hangs up leaves nothing half done; :meth:`Balancer.drain` waits for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import msgspec
+
+from isoneph.core import identity
+from isoneph.core.errors import (
+    BadRequest,
+    CloudError,
+    IsonephError,
+    KeyReused,
+    PlacementFailed,
+    UnknownCloud,
+    UnknownType,
+    UnknownVm,
+    WaitTimeout,
+)
+from isoneph.core.fleet import Fleet
+from isoneph.core.gateway import CloudGateway
+from isoneph.core.lease import Lease
+from isoneph.core.ledger import Book, Ledger, Phase
+from isoneph.core.model import (
+    CloudStatus,
+    CreateRequest,
+    Creation,
+    Deletion,
+    Placed,
+    Ranking,
+    Vm,
+    VmState,
+)
+from isoneph.core.placing import Placer, Plan
+from isoneph.core.plugin import Clock, Metrics, Store
+from isoneph.core.ranking import WeightedPolicy
+from isoneph.core.removing import Remover
+from isoneph.core.settings import ApplicationSettings
+
+LOG = logging.getLogger(__name__)
+T = TypeVar("T")
+
+#: VMs that one create may ask for.
+MAX_COUNT = 1000
+MAX_KEY = 255
+#: Seconds between looks at a VM that somebody waits for.
+WAIT_INTERVAL = 0.25
+#: Seconds after the start in which a process cannot know what its predecessor had under way.
+SETTLING = 60.0
+#: Seconds after which a lock on an idempotency key lapses when its holder died.
+KEY_LEASE = 15.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policies:
+    """The policies of one application, in configured order."""
+
+    placement: Sequence[WeightedPolicy]
+    victims: Sequence[WeightedPolicy]
+
+
+class Balancer:
+    """Keeps one application's VMs balanced over its clouds."""
+
+    def __init__(
+        self,
+        settings: ApplicationSettings,
+        gateways: Mapping[str, CloudGateway],
+        policies: Policies,
+        store: Store,
+        ledger: Ledger,
+        clock: Clock,
+        metrics: Metrics,
+        owner: str,
+    ) -> None:
+        self.settings = settings
+        self.gateways = {name: gateways[name] for name in settings.clouds}
+        self.fleet = Fleet(settings, self.gateways, ledger, clock)
+        self.ledger = ledger
+        self.placer = Placer(
+            settings, self.gateways, self.fleet, ledger, policies.placement, clock, metrics
+        )
+        self.remover = Remover(
+            settings, self.gateways, self.fleet, ledger, policies.victims, store, clock
+        )
+        self._store = store
+        self._clock = clock
+        self._metrics = metrics
+        self._owner = owner
+        self._started_at = clock.time()
+        self._work: set[asyncio.Task[Any]] = set()
+        self._locks: dict[str, asyncio.Lock] = {}
+
+    async def create(self, request: CreateRequest) -> Creation:
+        """Place VMs, building when this returns; see :class:`CreateRequest`.
+
+        Raises a RequestError for a request that cannot be right, PlacementFailed when fewer
+        than ``min_count`` could be placed, the CloudError of a cloud that finds fault with the
+        request itself, StoreError.
+        """
+        self._check(request)
+        return await self._finish(self._create(request))
+
+    async def delete(self, vm_id: str) -> Deletion:
+        """Have a VM removed. Deleting what is gone succeeds; ``Deletion.vm`` is None then.
+
+        Raises a CloudError when a cloud that has it, or may have it, cannot be reached.
+        """
+        return await self._finish(self._delete(vm_id))
+
+    async def delete_any(
+        self, *, type_name: str | None = None, cloud: str | None = None, key: str | None = None
+    ) -> Deletion:
+        """Have the VM removed that the victim policies pick; ``key`` makes retries safe.
+
+        Raises UnknownVm when there is none to pick, PluginFailed, CloudError, StoreError.
+        """
+        self._check_names(type_name, cloud)
+        return await self._finish(self.remover.delete_any(type_name, cloud, key))
+
+    async def list(self) -> tuple[Sequence[Vm], Mapping[str, CloudError]]:
+        """All VMs in order of placement; and the clouds that could not be asked in time, whose
+        VMs are shown as they were last seen, in state UNKNOWN."""
+        since = self._clock.time() - self.settings.freshness
+        errors = await self.fleet.ensure(since, patience=self.settings.patience)
+        return self.fleet.vms(), errors
+
+    async def get(self, vm_id: str) -> Vm:
+        """One VM, as its cloud tells now. Raises UnknownVm, or a CloudError when a cloud that
+        may have it cannot be asked."""
+        copies = self.fleet.copies(vm_id)
+        if not copies:
+            errors = await self.fleet.ensure(self._clock.time())
+            copies = self.fleet.copies(vm_id)
+            if not copies:
+                for error in errors.values():
+                    raise error
+                raise UnknownVm(f"{self.settings.name} has no VM {vm_id}")
+        if copies[0].state is VmState.UNKNOWN:
+            return copies[0]
+        vm = await self.gateways[copies[0].cloud].get_vm(copies[0])
+        if vm is None:
+            self.fleet.note_gone(copies[0])
+            return await self.get(vm_id)
+        self.fleet.note_made(vm)
+        return vm
+
+    async def explain(self, request: CreateRequest) -> Ranking:
+        """Where the next VM would go and why; nothing is created or reserved."""
+        self._check(request)
+        unlisted = await self.fleet.ensure_usable()
+        plan = self._plan(request, identity.new_id())
+        return self.placer.rank(plan, self.ledger.book, unlisted)
+
+    async def clouds(self) -> Sequence[CloudStatus]:
+        """Every cloud of the application: its health, its breaker, what runs there."""
+        since = self._clock.time() - self.settings.freshness
+        await self.fleet.ensure(since, patience=self.settings.patience)
+        use = self.fleet.use(self.ledger.book)
+        return [self._status(name, gateway, use[name]) for name, gateway in self.gateways.items()]
+
+    async def wait(self, vm_id: str, state: VmState, timeout: float) -> Vm:  # noqa: ASYNC109 (part of the interface: its end is a typed error)
+        """Wait for a VM to reach ``state``; one whose boot fails meanwhile is placed again.
+
+        Raises WaitTimeout, UnknownVm when it is deleted, PlacementFailed when it fails to boot
+        and nothing else can take it.
+        """
+        deadline = self._clock.monotonic() + timeout
+        while True:
+            recent = self._clock.time() - self.settings.freshness / 2
+            await self.fleet.ensure(recent, patience=WAIT_INTERVAL)
+            copies = self.fleet.copies(vm_id)
+            vm = copies[0] if copies else await self.get(vm_id)
+            if vm.state is state:
+                return vm
+            if vm.state is VmState.ERROR:
+                if vm.attempt >= self.settings.healing.attempts:
+                    raise PlacementFailed(
+                        f"VM {vm_id} failed to boot {vm.attempt} times, last: {vm.fault}",
+                        ranking=Ranking(verdicts=[]),
+                        refusals=self.placer.story(vm_id).refusals,
+                    )
+                await self.replace(vm_id)
+            if self._clock.monotonic() > deadline:
+                raise WaitTimeout(
+                    f"VM {vm_id} is {vm.state} on {vm.cloud}, not {state}, after {timeout:g} s"
+                )
+            await self._clock.sleep(WAIT_INTERVAL)
+
+    async def replace(self, vm_id: str) -> Placed | None:
+        """Place a VM again whose boot failed, under the same id, and remove the failed one.
+
+        Returns None when there is nothing to replace (any more). Raises as :meth:`create`.
+        """
+        return await self._finish(self._replace(vm_id))
+
+    def failed(self, vm: Vm) -> bool:
+        """Whether a VM's boot has failed, or takes longer than it may."""
+        age = self._clock.time() - vm.placed_at
+        overdue = age > self.settings.healing.boot_timeout
+        return vm.state is VmState.ERROR or (vm.state is VmState.BUILDING and overdue)
+
+    async def drain(self) -> None:
+        """Wait until everything that was begun is finished."""
+        while self._work:
+            await asyncio.wait(self._work)
+
+    async def close(self) -> None:
+        """Finish what was begun, then stop."""
+        await self.drain()
+        await self.fleet.close()
+
+    async def _finish(self, work: Coroutine[Any, Any, T]) -> T:
+        task = asyncio.create_task(work)
+        self._work.add(task)
+        task.add_done_callback(self._work.discard)
+        return await asyncio.shield(task)
+
+    async def _create(self, request: CreateRequest) -> Creation:
+        if request.key is None:
+            ids = [identity.new_id() for _ in range(request.count)]
+            return await self._place(request, ids, [])
+        ids = [identity.id_of_key(self.settings.name, request.key, i) for i in range(request.count)]
+        async with self._locked(ids[0]):
+            existing = await self._existing(request, ids)
+            missing = [vm_id for vm_id in ids if vm_id not in existing]
+            found = [Placed(vm=vm, existed=True) for vm in existing.values()]
+            return await self._place(request, missing, found)
+
+    async def _place(
+        self, request: CreateRequest, ids: Sequence[str], found: Sequence[Placed]
+    ) -> Creation:
+        if not ids:
+            return Creation(placed=found)
+        plans = [self._plan(request, vm_id) for vm_id in ids]
+        await self.placer.reserve(plans)
+        outcomes = await asyncio.gather(
+            *(self.placer.place(plan) for plan in plans), return_exceptions=True
+        )
+        placed = [outcome for outcome in outcomes if isinstance(outcome, Placed)]
+        failures = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
+        least = request.count if request.min_count is None else request.min_count
+        if failures and len(placed) + len(found) < max(least, 1):
+            await self._take_back(placed)
+            raise failures[0]
+        reasons = [
+            error.message if isinstance(error, IsonephError) else str(error) for error in failures
+        ]
+        return Creation(placed=[*found, *placed], failures=reasons)
+
+    async def _take_back(self, placed: Sequence[Placed]) -> None:
+        """Fewer than asked for could be placed: keep none."""
+        outcomes = await asyncio.gather(
+            *(self._delete(one.vm.id) for one in placed), return_exceptions=True
+        )
+        for one, outcome in zip(placed, outcomes, strict=True):
+            if isinstance(outcome, BaseException):
+                LOG.error("vm %s: not taken back: %s", one.vm.id, outcome)
+
+    async def _existing(self, request: CreateRequest, ids: Sequence[str]) -> dict[str, Vm]:
+        """The VMs that this idempotency key made before.
+
+        With a shared store the ledger knows what the listings may not show yet; without one,
+        soon after the start, and where something is in doubt, only new listings tell.
+        """
+        entries = [e for vm_id in ids for e in self.ledger.book.of_vm(vm_id)]
+        known = {Phase.CREATED, Phase.DELETED}
+        unclear = any(entry.phase not in known for entry in entries)
+        young = self._clock.time() - self._started_at < SETTLING
+        if unclear or young or not self.ledger.shared:
+            await self.fleet.ensure(self._clock.time(), patience=self.settings.patience)
+        else:
+            await self.fleet.ensure_usable()
+        wanted = set(ids)
+        found = {vm.id: vm for vm in self.fleet.vms() if vm.id in wanted}
+        digest = _digest(request)
+        for vm in found.values():
+            if vm.request_digest != digest:
+                raise KeyReused(
+                    f"the idempotency key was used before, for another request (VM {vm.id} of "
+                    f"type {vm.type}); use a new key for a new request"
+                )
+        return await self._claim(found) if found else {}
+
+    async def _claim(self, found: Mapping[str, Vm]) -> dict[str, Vm]:
+        """A VM that was given up is wanted after all, unless the engine is at it already."""
+
+        def claim(book: Book) -> dict[str, Vm]:
+            claimed = dict(found)
+            for vm in found.values():
+                entry = book.get(vm.id, vm.cloud)
+                if entry is None:
+                    continue
+                if entry.phase in (Phase.REAPING, Phase.DELETED) or vm.state is VmState.DELETING:
+                    del claimed[vm.id]
+                elif entry.phase is Phase.ABANDONED:
+                    book.drop(vm.id, vm.cloud)
+            return claimed
+
+        return await self.ledger.update(claim)
+
+    async def _delete(self, vm_id: str) -> Deletion:
+        if not identity.is_id(vm_id):
+            raise UnknownVm(f"'{vm_id}' is not the id of a VM")
+        async with self._locked(vm_id):
+            return await self.remover.delete(vm_id)
+
+    async def _replace(self, vm_id: str) -> Placed | None:
+        async with self._locked(vm_id):
+            copies = self.fleet.copies(vm_id)
+            if not copies or not self.failed(copies[0]):
+                return None
+            failed = copies[0]
+            self.placer.note_failed_boot(failed)
+            age = self._clock.time() - failed.placed_at
+            lived = failed.state is VmState.ERROR and age > self.settings.healing.boot_timeout
+            plan = Plan(
+                id=vm_id,
+                type=failed.type,
+                tags=failed.tags,
+                request_digest=failed.request_digest,
+                near=failed.near,
+                attempt=1 if lived else failed.attempt + 1,
+                deadline=self._clock.monotonic() + self.settings.deadline,
+            )
+            await self.placer.reserve([plan])
+            placed = await self.placer.place(plan)
+            self._metrics.count("replaced", application=self.settings.name)
+            for copy in copies:
+                await self.remover.remove(copy)
+            return placed
+
+    @asynccontextmanager
+    async def _locked(self, name: str) -> AsyncIterator[None]:
+        """One at a time for this name, among all tasks and, with a shared store, replicas."""
+        lock = self._locks.setdefault(name, asyncio.Lock())
+        try:
+            async with lock:
+                if not self._store.shared:
+                    yield
+                    return
+                lease = Lease(
+                    self._store,
+                    self._clock,
+                    f"lock/{self.settings.name}/{name}",
+                    self._owner,
+                    KEY_LEASE,
+                )
+                async with lease.held(timeout=self.settings.deadline):
+                    yield
+        finally:
+            if not lock.locked():
+                self._locks.pop(name, None)
+
+    def _plan(self, request: CreateRequest, vm_id: str) -> Plan:
+        return Plan(
+            id=vm_id,
+            type=request.type,
+            tags=request.tags,
+            request_digest=_digest(request),
+            near=request.near,
+            cloud=request.cloud,
+            deadline=self._clock.monotonic() + self.settings.deadline,
+        )
+
+    def _check(self, request: CreateRequest) -> None:
+        self._check_names(request.type, request.cloud)
+        if request.cloud is not None and request.cloud not in self.settings.types[request.type]:
+            raise BadRequest(f"type {request.type} is not offered on cloud {request.cloud}")
+        if not 1 <= request.count <= MAX_COUNT:
+            raise BadRequest(f"count must be from 1 to {MAX_COUNT}, not {request.count}")
+        least = request.min_count
+        if least is not None and not 1 <= least <= request.count:
+            raise BadRequest(f"min_count must be from 1 to count ({request.count}), not {least}")
+        if request.key is not None and not 1 <= len(request.key) <= MAX_KEY:
+            raise BadRequest(f"an idempotency key has 1 to {MAX_KEY} characters")
+        if request.near is not None and len(request.near) > identity.MAX_TAG_VALUE:
+            raise BadRequest(f"near has at most {identity.MAX_TAG_VALUE} characters")
+        _check_tags(request.tags)
+
+    def _check_names(self, type_name: str | None, cloud: str | None) -> None:
+        name = self.settings.name
+        if type_name is not None and type_name not in self.settings.types:
+            offered = ", ".join(self.settings.types)
+            raise UnknownType(f"{name} has no VM type '{type_name}'; it has: {offered}")
+        if cloud is not None and cloud not in self.gateways:
+            used = ", ".join(self.gateways)
+            raise UnknownCloud(f"{name} uses no cloud '{cloud}'; it uses: {used}")
+
+    def _status(self, name: str, gateway: CloudGateway, use: Any) -> CloudStatus:
+        breaker = gateway.breaker
+        error = self.fleet.error(name)
+        retry_at = None if breaker.available else self._clock.time() + breaker.retry_in
+        return CloudStatus(
+            cloud=name,
+            driver=gateway.settings.driver,
+            healthy=breaker.available and error is None,
+            breaker=breaker.state.value,
+            retry_at=retry_at,
+            last_error=None if error is None else f"{error.code}: {error.message}",
+            listed_at=self.fleet.listed_at(name),
+            vms=use.vms,
+            in_flight=use.in_flight,
+            by_type=use.by_type,
+            by_state=self.fleet.by_state(name),
+            limits=use.limits,
+        )
+
+
+def _digest(request: CreateRequest) -> str:
+    """Tells requests apart that share a key; a retry of the same request gives the same."""
+    fields = [request.type, request.count, request.min_count, request.cloud, request.near]
+    body = msgspec.json.encode([fields, sorted(request.tags.items())])
+    return hashlib.sha256(body).hexdigest()[:16]
+
+
+def _check_tags(tags: Mapping[str, str]) -> None:
+    if len(tags) > identity.MAX_TAGS:
+        raise BadRequest(f"at most {identity.MAX_TAGS} tags, not {len(tags)}")
+    for key, value in tags.items():
+        if key.startswith(identity.PREFIX) or not identity.TAG_PATTERN.fullmatch(key):
+            raise BadRequest(
+                f"tag '{key}': a name has 1 to 63 of A-Z a-z 0-9 _ . - and does not begin with "
+                f"'{identity.PREFIX}'"
+            )
+        if len(value) > identity.MAX_TAG_VALUE or not value.isprintable():
+            raise BadRequest(
+                f"tag '{key}': a value has at most {identity.MAX_TAG_VALUE} printable characters"
+            )

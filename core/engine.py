@@ -1,0 +1,266 @@
+"""The reconciling loop: what failed is placed again, what nobody owns is removed.
+
+One replica's engine is at work at a time, the holder of a lease in the store; the others keep
+their listings fresh and wait. The engine knows nothing that is not in the clouds, the ledger or
+its own two sightings, so it may be killed at any moment.
+
+It removes only what carries isoneph's tags and is provably without an owner:
+
+- a copy of a VM that is not the one its id stands for (see :meth:`Fleet.copies`), while that
+  one is confirmed to be there;
+- a VM whose create was given up or whose id was deleted, as the ledger remembers;
+- leftovers (ports, volumes) of VMs that are gone, as the driver proves them ours.
+
+And each only when it was seen twice, at least ``grace`` seconds apart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from functools import partial
+
+from isoneph.core.balancer import Balancer
+from isoneph.core.errors import CloudError, IsonephError
+from isoneph.core.lease import Lease
+from isoneph.core.ledger import DOUBT_FOR, Book, Phase
+from isoneph.core.model import Leftover, Vm, VmState
+from isoneph.core.plugin import Clock, Metrics
+
+LOG = logging.getLogger(__name__)
+
+#: Failed boots that are placed again at once, for each application.
+REPLACEMENTS = 20
+
+
+class Sightings:
+    """When things without an owner were first seen."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._first: dict[Hashable, float] = {}
+
+    def ripe(self, seen: Iterable[Hashable], grace: float) -> set[Hashable]:
+        """Note what is seen now, forget what is not; what was seen ``grace`` ago is ripe."""
+        now = self._clock.time()
+        self._first = {key: self._first.get(key, now) for key in seen}
+        return {key for key, first in self._first.items() if now - first >= grace and first < now}
+
+
+class Healer:
+    """Keeps one application's VMs whole. For the tasks of one event loop."""
+
+    def __init__(self, balancer: Balancer, clock: Clock, metrics: Metrics) -> None:
+        self.balancer = balancer
+        self._clock = clock
+        self._metrics = metrics
+        self._stray = Sightings(clock)
+        self._left = Sightings(clock)
+        self._hopeless: set[str] = set()
+
+    async def heal(self, patience: float) -> None:
+        """One round, over the clouds that answer within ``patience`` seconds."""
+        fleet = self.balancer.fleet
+        errors = await fleet.ensure(self._clock.time(), patience=patience)
+        listed = [name for name in self.balancer.settings.clouds if name not in errors]
+        self._report()
+        await self._replace_failed(listed)
+        await self._reap_strays(listed)
+        await self._reap_leftovers(listed)
+
+    def _report(self) -> None:
+        name = self.balancer.settings.name
+        for cloud, gateway in self.balancer.gateways.items():
+            counts = self.balancer.fleet.by_state(cloud)
+            for state in VmState:
+                figure = counts.get(state.value, 0)
+                self._metrics.gauge("vms", figure, application=name, cloud=cloud, state=state.value)
+            is_open = 0.0 if gateway.breaker.available else 1.0
+            self._metrics.gauge("breaker_open", is_open, cloud=cloud)
+
+    async def _replace_failed(self, listed: Sequence[str]) -> None:
+        failed = [
+            vm
+            for vm in self.balancer.fleet.vms()
+            if vm.cloud in listed and self.balancer.failed(vm) and not self._given_up(vm)
+        ]
+        await asyncio.gather(*(self._replace(vm) for vm in failed[:REPLACEMENTS]))
+
+    def _given_up(self, vm: Vm) -> bool:
+        """Whether a VM was placed as often as it may be; said once."""
+        hopeless = vm.attempt >= self.balancer.settings.healing.attempts
+        if hopeless and vm.id not in self._hopeless:
+            self._hopeless.add(vm.id)
+            LOG.error(
+                "vm %s failed to boot %d times and is left in %s on %s: %s",
+                vm.id,
+                vm.attempt,
+                vm.state,
+                vm.cloud,
+                vm.fault,
+            )
+        return hopeless
+
+    async def _replace(self, vm: Vm) -> None:
+        try:
+            await self.balancer.replace(vm.id)
+        except IsonephError as error:
+            LOG.warning("vm %s: not replaced yet: %s: %s", vm.id, error.code, error.message)
+
+    async def _reap_strays(self, listed: Sequence[str]) -> None:
+        strays = {
+            (vm.cloud, vm.cloud_id): vm
+            for vm in [*self.balancer.fleet.doubles(), *self._abandoned()]
+            if vm.cloud in listed and vm.state is not VmState.DELETING
+        }
+        grace = self.balancer.settings.healing.grace
+        for key in self._stray.ripe(strays, grace):
+            vm = strays[key]  # type: ignore[index]  # the keys are those just handed in
+            try:
+                if await self._without_owner(vm, listed):
+                    await self.balancer.remover.remove(vm)
+                    await self.balancer.ledger.update(partial(_forget, vm=vm))
+                    self._count("vm")
+                    LOG.warning("vm %s: stray copy on %s removed", vm.id, vm.cloud)
+            except IsonephError as error:
+                LOG.warning("vm %s: stray copy not removed yet: %s", vm.id, error.message)
+
+    def _abandoned(self) -> list[Vm]:
+        """VMs on clouds where the ledger says that nobody wants them."""
+        phases = (Phase.ABANDONED, Phase.REAPING)
+        entries = [entry for entry in self.balancer.ledger.book if entry.phase in phases]
+        return [
+            vm
+            for entry in entries
+            for vm in self.balancer.fleet.copies(entry.id)
+            if vm.cloud == entry.cloud
+        ]
+
+    async def _without_owner(self, vm: Vm, listed: Sequence[str]) -> bool:
+        """The last check before a stray is removed; an abandoned one is claimed for it."""
+
+        def claim(book: Book) -> bool:
+            entry = book.get(vm.id, vm.cloud)
+            if entry is None or entry.phase not in (Phase.ABANDONED, Phase.REAPING):
+                return False
+            book.set(self.balancer.ledger.entry(vm.id, vm.cloud, vm.type, Phase.REAPING, DOUBT_FOR))
+            return True
+
+        winner = self.balancer.fleet.copies(vm.id)[0]
+        if (winner.cloud, winner.cloud_id) == (vm.cloud, vm.cloud_id):
+            return await self.balancer.ledger.update(claim)
+        if winner.cloud not in listed:
+            return False
+        now = await self.balancer.gateways[winner.cloud].get_vm(winner)
+        return now is not None and now.state not in (VmState.ERROR, VmState.DELETING)
+
+    async def _reap_leftovers(self, listed: Sequence[str]) -> None:
+        name = self.balancer.settings.name
+        gateways = [self.balancer.gateways[cloud] for cloud in listed]
+        found = await asyncio.gather(
+            *(gateway.list_leftovers(name) for gateway in gateways), return_exceptions=True
+        )
+        present = {vm.id for vm in self.balancer.fleet.vms()}
+        left: list[Leftover] = []
+        for gateway, outcome in zip(gateways, found, strict=True):
+            if isinstance(outcome, BaseException):
+                LOG.warning("cloud %s: leftovers not listed: %s", gateway.name, outcome)
+            else:
+                left.extend(one for one in outcome if one.vm_id not in present)
+        for ripe in self._left.ripe(left, self.balancer.settings.healing.grace):
+            leftover: Leftover = ripe  # type: ignore[assignment]  # only leftovers were handed in
+            try:
+                await self.balancer.gateways[leftover.cloud].delete_leftover(leftover)
+                self._count(leftover.kind)
+                LOG.warning(
+                    "%s %s left behind by vm %s on %s removed",
+                    leftover.kind,
+                    leftover.cloud_id,
+                    leftover.vm_id,
+                    leftover.cloud,
+                )
+            except CloudError as error:
+                LOG.warning("leftover %s not removed yet: %s", leftover.cloud_id, error.message)
+
+    def _count(self, kind: str) -> None:
+        self._metrics.count("reaped", application=self.balancer.settings.name, kind=kind)
+
+
+def _forget(book: Book, vm: Vm) -> None:
+    entry = book.get(vm.id, vm.cloud)
+    if entry is not None and entry.phase is Phase.REAPING:
+        book.drop(vm.id, vm.cloud)
+
+
+class Engine:
+    """Runs a healer for each application, in one replica at a time."""
+
+    def __init__(
+        self,
+        balancers: Callable[[], Iterable[Balancer]],
+        lease: Lease,
+        clock: Clock,
+        metrics: Metrics,
+        interval: float,
+    ) -> None:
+        self._balancers = balancers
+        self._lease = lease
+        self._clock = clock
+        self._metrics = metrics
+        self._interval = interval
+        self._healers: dict[str, Healer] = {}
+        self._leading = False
+
+    @property
+    def leading(self) -> bool:
+        """Whether this replica's engine is the one at work."""
+        return self._leading
+
+    async def run(self) -> None:
+        """Work until cancelled; then give the lead to another replica."""
+        try:
+            while True:
+                await self._round()
+                await self._clock.sleep(self._interval)
+        finally:
+            if self._leading:
+                self._leading = False
+                await self._lease.release()
+
+    async def _round(self) -> None:
+        """One round, which no error of a cloud, a plugin or the store ends the engine by."""
+        begun = self._clock.monotonic()
+        try:
+            self._leading = await self._lead()
+            self._metrics.gauge("engine_leader", float(self._leading))
+            if self._leading:
+                await self.cycle()
+        except IsonephError as error:
+            LOG.warning("engine: %s: %s", error.code, error.message)
+        except Exception:
+            LOG.exception("engine: a round failed")
+        self._metrics.observe("engine_cycle_seconds", self._clock.monotonic() - begun)
+
+    async def cycle(self) -> None:
+        """Heal every application once, side by side."""
+        balancers = list(self._balancers())
+        for balancer in balancers:
+            known = self._healers.get(balancer.settings.name)
+            if known is None or known.balancer is not balancer:
+                healer = Healer(balancer, self._clock, self._metrics)
+                self._healers[balancer.settings.name] = healer
+        names = {balancer.settings.name for balancer in balancers}
+        self._healers = {name: h for name, h in self._healers.items() if name in names}
+        patience = max(self._interval, 1.0)
+        outcomes = await asyncio.gather(
+            *(healer.heal(patience) for healer in self._healers.values()), return_exceptions=True
+        )
+        for name, outcome in zip(self._healers, outcomes, strict=True):
+            if isinstance(outcome, Exception):
+                LOG.error("engine: %s: a round failed", name, exc_info=outcome)
+
+    async def _lead(self) -> bool:
+        if self._leading and await self._lease.renew():
+            return True
+        return await self._lease.acquire()
