@@ -11,9 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import secrets
-import socket
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -24,7 +21,7 @@ from isoneph.core.calls import CallPool
 from isoneph.core.clock import SystemClock
 from isoneph.core.engine import Engine
 from isoneph.core.gateway import CloudGateway
-from isoneph.core.lease import Lease
+from isoneph.core.lease import Lease, new_owner
 from isoneph.core.ledger import Ledger
 from isoneph.core.metrics import PrometheusMetrics
 from isoneph.core.plugin import Clock, Cloud, Environment, Policy, Store
@@ -68,7 +65,7 @@ class Deployment:
         self.registry = registry or Registry()
         self.clock = clock or SystemClock()
         self.metrics = PrometheusMetrics()
-        self.owner = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+        self.owner = new_owner()
         self.applications: dict[str, Application] = {}
         self.engine: Engine | None = None
         self._gateways: dict[str, CloudGateway] = {}
@@ -78,8 +75,9 @@ class Deployment:
         self._tasks: list[asyncio.Task[None]] = []
         self._retiring: set[asyncio.Task[None]] = set()
 
-    async def start(self, *, engine: bool = True) -> None:
-        """Load and start every plugin that is named, and the engine if asked for.
+    async def start(self, *, engine: bool = True, background: bool = True) -> None:
+        """Load and start every plugin that is named, then the engine if it is asked for and
+        configured, and what keeps listings and policies fresh in the background.
 
         Raises what a plugin's start raises, and PluginError; everything is closed again then.
         """
@@ -95,7 +93,8 @@ class Deployment:
         if engine and service.engine_enabled:
             self.engine = self._make_engine(service)
             self._tasks.append(asyncio.create_task(self.engine.run()))
-        self._tasks.append(asyncio.create_task(self._keep_fresh(service.engine_interval)))
+        if background:
+            self._tasks.append(asyncio.create_task(self._keep_fresh(service.engine_interval)))
 
     async def close(self) -> None:
         """Finish what was begun, stop the engine, let every plugin go."""
@@ -169,17 +168,18 @@ class Deployment:
         await asyncio.gather(*(gateway.close() for gateway in gateways))
 
     async def _first_look(self, application: Application) -> None:
-        """List every cloud, so that the first request finds the fleet known."""
+        """List every cloud and read its limits, so that the first request finds them known."""
         fleet = application.balancer.fleet
-        errors = await fleet.ensure(self.clock.time(), patience=application.settings.patience)
+        patience = application.settings.patience
+        errors = await fleet.ensure(self.clock.time(), patience=patience)
+        gateways = application.balancer.gateways.values()
+        await asyncio.gather(*(gateway.first_limits(patience) for gateway in gateways))
         for name, error in errors.items():
             LOG.warning("cloud %s: %s: %s", name, error.code, error.message)
 
     async def _keep_fresh(self, interval: float) -> None:
         """What every replica does in the background, leading or not."""
         while True:
-            for gateway in self._gateways.values():
-                gateway.refresh_limits()
             for application in list(self.applications.values()):
                 await application.balancer.fleet.ensure_usable()
                 for entry in application.all_policies():
@@ -255,7 +255,7 @@ class Deployment:
 
 @asynccontextmanager
 async def open_deployment(settings: Settings, *, engine: bool = False) -> AsyncIterator[Deployment]:
-    """A started deployment, closed at the end; without an engine, which the service runs."""
+    """A started deployment, closed at the end; without an engine when a service runs one."""
     deployment = Deployment(settings)
     await deployment.start(engine=engine)
     try:

@@ -115,6 +115,7 @@ class Fleet:
         patience = self._settings.patience
         hanging: dict[str, CloudError] = {}
         for name, view in self._views.items():
+            view.gateway.refresh_limits()
             if view.task is not None and now - view.begun > patience:
                 hanging[name] = view.owing(now)
             elif view.task is None and view.begun < now - self._settings.freshness:

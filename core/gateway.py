@@ -140,6 +140,12 @@ class CloudGateway:
         if due and not busy and self.breaker.available:
             self._reading_limits = asyncio.create_task(self._read_limits())
 
+    async def first_limits(self, patience: float) -> None:
+        """Read the limits if they never were, waiting at most ``patience`` seconds."""
+        self.refresh_limits()
+        if self._reading_limits is not None:
+            await asyncio.wait((self._reading_limits,), timeout=patience)
+
     async def _read_limits(self) -> None:
         begun = self._clock.time()
         self._limits_stale = False

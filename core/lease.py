@@ -6,7 +6,7 @@ there is only ever judged by the store. A holder, from the moment before it last
 the same time on its own monotonic clock, and so knows no later than the store that it has lost
 the lease, without comparing clocks with anybody.
 
-Between looking at :attr:`Lease.lost` and acting on it a process may stall. Where that matters,
+Between looking at :meth:`Lease.is_lost` and acting on it a process may stall. Where that matters,
 send :attr:`Lease.fence` along with what is written, and refuse there what carries a lower one
 than was seen before.
 """
@@ -74,31 +74,32 @@ class Lease:
         self._lost = asyncio.Event()
         self._lost.set()
 
-    @property
-    def lost(self) -> bool:
+    def is_lost(self) -> bool:
         """Whether the lease is not, or no longer surely, held.
 
-        Turns true by itself ``ttl`` seconds after the last renewal began. Once seen, it stays
-        until the lease is acquired again.
+        Turns true by itself ``ttl`` seconds after the last renewal began. Once seen true, it
+        stays so until the lease is acquired again.
         """
         if self._clock.monotonic() >= self._deadline:
             self._lost.set()
         return self._lost.is_set()
 
     async def wait_lost(self) -> None:
-        """Return as soon as :attr:`lost` is true."""
-        while not self.lost:
+        """Return as soon as :meth:`is_lost` is true."""
+        while not self.is_lost():
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._left()):
                     await self._lost.wait()
 
     async def acquire(self) -> bool:
-        """Try once to get the lease; whether it is held now."""
+        """Try once to get the lease; whether it is held now. One that is held already is held
+        for another ``ttl``, with a new fence."""
         if not (await self._write(0) or await self._write_own()):
             return False
         self.fence = self._version
+        self.holder = None
         self._lost.clear()
-        return True
+        return not self.is_lost()
 
     async def wait(self, timeout: float) -> bool:  # noqa: ASYNC109 (told by the clock handed in)
         """Try until the lease is held, or ``timeout`` seconds have passed; whether it is."""
@@ -114,9 +115,9 @@ class Lease:
 
     async def renew(self) -> bool:
         """Hold the lease for another ``ttl``; False when it was lost."""
-        if not self.lost and not (await self._write(self._version) or await self._write_own()):
+        if not self.is_lost() and not (await self._write(self._version) or await self._write_own()):
             self._lost.set()
-        return not self.lost
+        return not self.is_lost()
 
     async def release(self) -> None:
         """Let the lease go, if it is still ours. Safe to call at any time."""
@@ -136,7 +137,7 @@ class Lease:
         """Acquire within ``timeout`` seconds, renew in the background, release at the end.
 
         Raises :class:`~isoneph.core.errors.LeaseTaken` when somebody else keeps it. What runs
-        inside is not stopped when the lease is lost: it looks at :attr:`lost`, or waits for it.
+        inside is not stopped when the lease is lost: it looks at :meth:`is_lost`, or waits for it.
         """
         if not await self.wait(timeout):
             raise LeaseTaken(
@@ -161,16 +162,17 @@ class Lease:
 
     async def _keep(self) -> None:
         """Renew until the lease is lost; whatever ends this, it is no longer sure."""
-        pause = self.ttl / 3
+        failed = False
         try:
-            while not self.lost:
-                await self._clock.sleep(min(pause, self._left()))
-                pause = self.ttl / 3
+            while not self.is_lost():
+                pause = self.ttl / 10 if failed else self._left() - self.ttl * 2 / 3
+                await self._clock.sleep(max(0.0, min(pause, self._left())))
                 try:
-                    async with asyncio.timeout(max(self._left(), 0)):
+                    async with asyncio.timeout(max(0.0, self._left())):
                         await self.renew()
+                    failed = False
                 except StoreUnavailable as error:
-                    pause = self.ttl / 10
+                    failed = True
                     _logger.warning("lease '%s' is not renewed: %s", self.name, error)
             _logger.warning("lease '%s' is lost to %s", self.name, self.holder or "its expiry")
         except TimeoutError:

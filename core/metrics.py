@@ -43,21 +43,15 @@ class PrometheusMetrics:
 
     def count(self, name: str, amount: float = 1.0, **labels: str) -> None:
         """Add to a counter."""
-        self._figure(Counter, name, labels).labels(**labels).inc(amount)
+        self._figure(Counter, name, labels).inc(amount)
 
     def gauge(self, name: str, value: float, **labels: str) -> None:
         """Set a gauge."""
-        self._figure(Gauge, name, labels).labels(**labels).set(value)
+        self._figure(Gauge, name, labels).set(value)
 
     def observe(self, name: str, seconds: float, **labels: str) -> None:
         """Add a duration to a histogram."""
-        self._figure(Histogram, name, labels).labels(**labels).observe(seconds)
-
-    def forget(self, name: str) -> None:
-        """Drop all values of a figure, before it is set anew from scratch."""
-        figure = self._figures.get(name)
-        if figure is not None:
-            figure.clear()
+        self._figure(Histogram, name, labels).observe(seconds)
 
     def bound(self, **labels: str) -> BoundMetrics:
         """The same figures with ``labels`` added to each."""
@@ -75,7 +69,7 @@ class PrometheusMetrics:
                 self._figures[name] = figure
         if not isinstance(figure, kind):
             raise TypeError(f"the figure {name} is a {type(figure).__name__}")
-        return figure
+        return figure.labels(**labels) if labels else figure
 
     def _make(self, kind: type[K], name: str, labels: Mapping[str, str]) -> K:
         arguments: dict[str, Any] = {"registry": self._registry, "labelnames": tuple(labels)}

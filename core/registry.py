@@ -70,14 +70,15 @@ class Registry:
                 f"{type(error).__name__}: {error}"
             ) from error
 
+        def missing(_names: set[str]) -> None:
+            raise PluginMissing(_missing(kind, name, list(points)))
+
         manager: Any = NamedExtensionManager(
             group_of(kind),
             names=[name],
             on_load_failure_callback=broken,
-            warn_on_missing_entrypoint=False,
+            on_missing_entrypoints_callback=missing,
         )
-        if name not in manager:
-            raise PluginMissing(_missing(kind, name, manager.names()))
         plugin = manager[name].plugin
         if not (isinstance(plugin, type) and issubclass(plugin, KINDS[kind])):
             raise PluginBroken(

@@ -11,6 +11,16 @@ A plugin passes its kind's suite when a test class of ten lines inherits it::
 The suites need pytest (and pytest-asyncio for stores) and nothing else.
 """
 
-from isoneph.core.testing.environment import FakeClock, NullMetrics, make_environment
+import pytest
 
-__all__ = ["FakeClock", "NullMetrics", "make_environment"]
+# A failing suite then shows its figures, as the plugin author's own tests do.
+pytest.register_assert_rewrite("isoneph.core.testing.clouds")
+
+from isoneph.core.testing.clouds import CloudConformance  # noqa: E402 (after the line above)
+from isoneph.core.testing.environment import (  # noqa: E402 (sorted with the others)
+    FakeClock,
+    NullMetrics,
+    make_environment,
+)
+
+__all__ = ["CloudConformance", "FakeClock", "NullMetrics", "make_environment"]

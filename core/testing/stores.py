@@ -1,9 +1,10 @@
 """The conformance suite of stores."""
-# ruff: noqa: S101 (a suite speaks by asserting)
+# ruff: noqa: D102, PLR2004, S101 (as in any test: names tell, figures are literal, asserts speak)
 
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Iterable
 from pathlib import Path
 
@@ -36,8 +37,10 @@ MEBIBYTE = EVERY_BYTE * 4096
 
 
 @pytest.mark.asyncio
-class StoreConformance:
-    """What every store must do; inherit, and say how to make one::
+class StoreConformance(ABC):
+    """What every store must do.
+
+    Inherit, and say how to make one::
 
         class TestMyStore(StoreConformance):
             def make_store(self, tmp_path):
@@ -51,9 +54,9 @@ class StoreConformance:
     #: Seconds after which keys expire here: long enough that none does by mistake.
     ttl = 1.0
 
+    @abstractmethod
     def make_store(self, tmp_path: Path) -> Store:
         """A store that is not started."""
-        raise NotImplementedError
 
     def make_peer(self, tmp_path: Path) -> Store:
         """Another one, of another replica, that shares its state; for ``shared`` stores."""
@@ -175,7 +178,7 @@ class StoreConformance:
 
     async def test_concurrent_increments_lose_nothing(self, store: Store) -> None:
         await asyncio.gather(*(_increment(store) for _ in range(50)))
-        assert await _count(store) == 50  # noqa: PLR2004 (one for each task)
+        assert await _count(store) == 50
 
     # Time to live.
 
@@ -259,7 +262,7 @@ class StoreConformance:
 
     async def test_increments_of_replicas_lose_nothing(self, store: Store, peer: Store) -> None:
         await asyncio.gather(*(_increment(replica) for replica in [store, peer] * 25))
-        assert await _count(store) == 50  # noqa: PLR2004 (one for each task)
+        assert await _count(store) == 50
 
     # Coming and going.
 
