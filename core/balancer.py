@@ -135,6 +135,7 @@ class Balancer:
         VMs are shown as they were last seen, in state UNKNOWN."""
         since = self._clock.time() - self.settings.freshness
         errors = await self.fleet.ensure(since, patience=self.settings.patience)
+        await self.fleet.catch_up()
         return self.fleet.vms(), errors
 
     async def get(self, vm_id: str) -> Vm:
@@ -333,6 +334,7 @@ class Balancer:
                 request_digest=failed.request_digest,
                 near=failed.near,
                 attempt=1 if lived else failed.attempt + 1,
+                may_exist=True,
                 deadline=self._clock.monotonic() + self.settings.deadline,
             )
             await self.placer.reserve([plan])
@@ -372,6 +374,7 @@ class Balancer:
             request_digest=_digest(request),
             near=request.near,
             cloud=request.cloud,
+            may_exist=request.key is not None,
             deadline=self._clock.monotonic() + self.settings.deadline,
         )
 

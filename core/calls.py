@@ -39,7 +39,16 @@ class _Call(Generic[T]):
         self.started = False
         self.abandoned = False
 
-    def settle(self, value: T | None, error: BaseException | None) -> None:
+    def answer(self, value: T | None, error: BaseException | None) -> None:
+        """Hand the outcome to the waiting task, from the thread."""
+        if self.loop.is_closed():
+            return
+        try:
+            self.loop.call_soon_threadsafe(self._settle, value, error)
+        except RuntimeError:
+            return  # the loop closed in between: nobody waits any more
+
+    def _settle(self, value: T | None, error: BaseException | None) -> None:
         if not self.outcome.done():
             self.outcome.set_result((value, error))
 
@@ -97,23 +106,18 @@ class CallPool:
         while (call := self._queue.get()) is not None:
             with self._lock:
                 call.started = not call.abandoned
-            if call.started:
-                self._carry_out(call)
-            del call
+            outcome = _outcome(call) if call.started else None
             with self._lock:
-                self._spare += 1
+                self._spare += 1  # before the answer: the next call may follow on its heels
+            if outcome is not None:
+                call.answer(*outcome)
+            del call, outcome
         with self._lock:
             self._threads -= 1
 
-    def _carry_out(self, call: _Call[Any]) -> None:
-        value, error = None, None
-        try:
-            value = call.function(*call.arguments)
-        except BaseException as raised:  # noqa: BLE001 (it is raised again in the waiting task)
-            error = raised
-        if not call.loop.is_closed():
-            try:
-                call.loop.call_soon_threadsafe(call.settle, value, error)
-            except RuntimeError:
-                # The loop closed in between: nobody waits any more.
-                return
+
+def _outcome(call: _Call[Any]) -> tuple[Any, BaseException | None]:
+    try:
+        return call.function(*call.arguments), None
+    except BaseException as error:  # noqa: BLE001 (it is raised again in the waiting task)
+        return None, error

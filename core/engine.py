@@ -9,7 +9,7 @@ It removes only what carries isoneph's tags and is provably without an owner:
 - a copy of a VM that is not the one its id stands for (see :meth:`Fleet.copies`), while that
   one is confirmed to be there;
 - a VM whose create was given up or whose id was deleted, as the ledger remembers;
-- leftovers (ports, volumes) of VMs that are gone, as the driver proves them ours.
+- leftovers (ports, volumes) of VMs that are gone from that cloud, as the driver proves them ours.
 
 And each only when it was seen twice, at least ``grace`` seconds apart.
 """
@@ -161,13 +161,13 @@ class Healer:
         found = await asyncio.gather(
             *(gateway.list_leftovers(name) for gateway in gateways), return_exceptions=True
         )
-        present = {vm.id for vm in self.balancer.fleet.vms()}
+        present = self.balancer.fleet.places()
         left: list[Leftover] = []
         for gateway, outcome in zip(gateways, found, strict=True):
             if isinstance(outcome, BaseException):
                 LOG.warning("cloud %s: leftovers not listed: %s", gateway.name, outcome)
             else:
-                left.extend(one for one in outcome if one.vm_id not in present)
+                left.extend(one for one in outcome if (one.cloud, one.vm_id) not in present)
         for ripe in self._left.ripe(left, self.balancer.settings.healing.grace):
             leftover: Leftover = ripe  # type: ignore[assignment]  # only leftovers were handed in
             try:

@@ -14,13 +14,15 @@ from dataclasses import dataclass, field, replace
 
 from isoneph.core.errors import CloudError, Unreachable
 from isoneph.core.gateway import CloudGateway
-from isoneph.core.ledger import Book, Ledger, Phase
+from isoneph.core.ledger import Book, Entry, Ledger, Phase
 from isoneph.core.model import LIVE_STATES, CloudUse, Vm, VmState
 from isoneph.core.plugin import Clock
 from isoneph.core.settings import ApplicationSettings
 
 #: Seconds; decisions wait for a listing that is not older. Well under the ledger's SETTLED_FOR.
 OLDEST_FOR_DECISION = 20.0
+#: Seconds by which the clocks of replicas may differ.
+CLOCK_SKEW = 5.0
 COUNTED_PHASES = frozenset({Phase.CREATING, Phase.CREATED})
 
 
@@ -62,6 +64,17 @@ class _View:
         error = Unreachable(f"no answer to the listing for {now - self.begun:.1f} s")
         error.cloud = self.gateway.name
         return error
+
+    def misses(self, entry: Entry) -> bool:
+        """Whether the entry's VM is too young to be in the listing, and not known otherwise."""
+        if self.listing is None:
+            return True
+        return not self.knows(entry.id) and entry.at > self.listing.at - CLOCK_SKEW
+
+    def knows(self, vm_id: str) -> bool:
+        """Whether the id was listed here, or made here since."""
+        listed = self.listing is not None and vm_id in self.listing.ids
+        return listed or any(vm.id == vm_id for _at, vm in self.made.values())
 
     def vms(self) -> list[Vm]:
         """The listing with what happened since laid over it."""
@@ -124,6 +137,17 @@ class Fleet:
         errors = await self.ensure(now - OLDEST_FOR_DECISION, others, patience=patience)
         return {**errors, **hanging}
 
+    async def catch_up(self) -> None:
+        """See what other replicas made a moment ago: list the clouds again where the shared
+        ledger tells of a VM that is not known here. Raises StoreUnavailable."""
+        behind = set()
+        for entry in await self._ledger.refresh():
+            view = self._views.get(entry.cloud)
+            if view is not None and entry.phase is Phase.CREATED and view.misses(entry):
+                behind.add(entry.cloud)
+        if behind:
+            await self.ensure(self._clock.time(), behind, patience=self._settings.patience)
+
     def vms(self) -> list[Vm]:
         """Every VM once, the winner of its copies, in order of placement; see :meth:`copies`."""
         winners: dict[str, tuple[tuple[bool, float, int], Vm]] = {}
@@ -144,10 +168,15 @@ class Fleet:
         found = [
             (_precedence(vm, position), vm)
             for position, view in enumerate(self._views.values())
+            if view.knows(vm_id)
             for vm in self._seen(view)
             if vm.id == vm_id
         ]
         return [vm for _key, vm in sorted(found, key=lambda pair: pair[0])]
+
+    def places(self) -> set[tuple[str, str]]:
+        """The cloud and the id of every copy of every VM."""
+        return {(name, vm.id) for name, view in self._views.items() for vm in view.vms()}
 
     def doubles(self) -> list[Vm]:
         """The copies that are not their id's winner."""

@@ -6,9 +6,11 @@ there is only ever judged by the store. A holder, from the moment before it last
 the same time on its own monotonic clock, and so knows no later than the store that it has lost
 the lease, without comparing clocks with anybody.
 
-Between looking at :meth:`Lease.is_lost` and acting on it a process may stall. Where that matters,
-send :attr:`Lease.fence` along with what is written, and refuse there what carries a lower one
-than was seen before.
+Two things no lease can rule out: between looking at :meth:`Lease.is_lost` and acting on it a
+process may stall, and a store may lose the key early (its clock is set forward, or a failover
+loses its last writes). The holder then learns it when it next renews. Where that matters, send
+:attr:`Lease.fence` along with what is written, and refuse there what carries a lower one than
+was seen before.
 """
 
 from __future__ import annotations
@@ -123,14 +125,10 @@ class Lease:
         """Let the lease go, if it is still ours. Safe to call at any time."""
         version, self._version = self._version, 0
         self._lost.set()
-        if version:
-            with suppress(VersionConflict):
-                await self._store.delete(self._key, expect=version)
-                return
-        version = await self._own_version()
-        if version:
-            with suppress(VersionConflict):
-                await self._store.delete(self._key, expect=version)
+        if not (version and await self._delete(version)):
+            version = await self._own_version()
+            if version:
+                await self._delete(version)
 
     @asynccontextmanager
     async def held(self, timeout: float = 0.0) -> AsyncIterator[Lease]:  # noqa: ASYNC109 (as wait)
@@ -196,6 +194,13 @@ class Lease:
         except VersionConflict:
             return False
         self._deadline = began + self.ttl
+        return True
+
+    async def _delete(self, expect: int) -> bool:
+        try:
+            await self._store.delete(self._key, expect=expect)
+        except VersionConflict:
+            return False
         return True
 
     async def _write_own(self) -> bool:

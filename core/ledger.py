@@ -135,6 +135,13 @@ class Ledger:
                     return result
         raise StoreUnavailable("the ledger is written by others all the time; try again")
 
+    async def refresh(self) -> Book:
+        """The book with what other replicas wrote. Raises StoreUnavailable."""
+        if self.shared:
+            async with self._lock:
+                await self._read()
+        return self._book
+
     def covered(self, cloud: str, since: float) -> None:
         """A listing of ``cloud`` that began at ``since`` (seconds since the epoch) is in: what
         had settled before it needs no entry in a ledger that only this process reads."""

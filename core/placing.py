@@ -36,6 +36,7 @@ from isoneph.core.model import (
     Refusal,
     Vm,
     VmRequest,
+    VmState,
 )
 from isoneph.core.plugin import Clock, Metrics
 from isoneph.core.ranking import WeightedPolicy, rank_clouds
@@ -60,6 +61,9 @@ class Plan:
     near: str | None = None
     cloud: str | None = None
     attempt: int = 1
+    #: Whether the VM may be there already: under an idempotency key, or when placed again.
+    may_exist: bool = False
+    found: Vm | None = None
     #: On the monotonic clock: after it no further cloud is tried.
     deadline: float = float("inf")
     refusals: list[Refusal] = field(default_factory=list)
@@ -133,10 +137,7 @@ class Placer:
 
         def decide(book: Book) -> None:
             for plan in plans:
-                plan.ranking = self.rank(plan, book, unlisted)
-                best = plan.ranking.best
-                if best is not None:
-                    book.set(self._creating(plan, best.candidate))
+                self._decide(plan, book, unlisted)
 
         await self._ledger.update(decide)
 
@@ -147,7 +148,7 @@ class Placer:
         fault with the request itself. Nothing of ours is left behind then, or only what the
         engine removes.
         """
-        while (best := plan.ranking.best) is not None:
+        while plan.found is None and (best := plan.ranking.best) is not None:
             try:
                 vm = await self._create(plan, best.candidate)
             except CloudError as error:
@@ -163,6 +164,8 @@ class Placer:
             self._metrics.count("placed", application=self._settings.name, cloud=vm.cloud)
             LOG.info("vm %s (%s) placed on %s: %s", vm.id, vm.type, vm.cloud, _why(plan.ranking))
             return Placed(vm=vm, ranking=plan.ranking, refusals=tuple(plan.refusals))
+        if plan.found is not None:
+            return Placed(vm=plan.found, refusals=tuple(plan.refusals), existed=True)
         await self._give_up(plan, None, None)
         raise PlacementFailed(
             _no_cloud(plan),
@@ -223,12 +226,27 @@ class Placer:
 
         def decide(book: Book) -> None:
             self._release(book, plan, cloud, error)
-            plan.ranking = self.rank(plan, book, unlisted)
-            best = plan.ranking.best
-            if best is not None:
-                book.set(self._creating(plan, best.candidate))
+            self._decide(plan, book, unlisted)
 
         await self._ledger.update(decide)
+
+    def _decide(self, plan: Plan, book: Book, unlisted: Mapping[str, CloudError]) -> None:
+        """Choose a cloud and count the VM there, unless it turns out to be there already."""
+        plan.found = self._present(plan, book) if plan.may_exist else None
+        plan.ranking = self.rank(plan, book, unlisted)
+        best = plan.ranking.best
+        if best is not None and plan.found is None:
+            book.set(self._creating(plan, best.candidate))
+
+    def _present(self, plan: Plan, book: Book) -> Vm | None:
+        """The VM, when a cloud that could not be asked before shows it by now."""
+        for vm in self._fleet.copies(plan.id):
+            entry = book.get(vm.id, vm.cloud)
+            leaving = entry is not None and entry.phase in (Phase.DELETED, Phase.REAPING)
+            failed = vm.state in (VmState.ERROR, VmState.DELETING)
+            if vm.attempt >= plan.attempt and not failed and not leaving:
+                return vm
+        return None
 
     def _release(self, book: Book, plan: Plan, cloud: str, error: CloudError) -> None:
         """Take back the count of a create that failed; one in doubt is remembered as such."""

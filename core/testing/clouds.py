@@ -289,7 +289,7 @@ class CloudConformance:
         made = cloud.create_vm(self.make_request(application))
         unknown = replace(made, id=identity.new_id(), cloud_id=self.unknown_cloud_id())
         cloud.delete_vm(unknown)
-        assert [vm.id for vm in cloud.list_vms(application)] == [made.id]
+        self.wait_until_active(cloud, made)
 
     def test_deleting_in_parallel_succeeds(self, cloud: Cloud, application: str) -> None:
         vm = cloud.create_vm(self.make_request(application))

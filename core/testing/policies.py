@@ -11,8 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import pytest
-from voluptuous import All, Marker, Schema
-from voluptuous import Any as OneOf
+from voluptuous import Schema
 
 from isoneph.core.model import (
     Candidate,
@@ -27,11 +26,12 @@ from isoneph.core.model import (
 )
 from isoneph.core.plugin import Placement, Plugin, Victims
 from isoneph.core.testing.environment import make_environment
+from isoneph.core.testing.schemas import undescribed_options, unfit_defaults
 
 P = TypeVar("P", bound=Plugin)
 
 #: Reasons are shown in tables and logs: one short line.
-LONGEST_REASON = 200
+LONGEST_REASON = 250
 #: The size that the large scenes have.
 CLOUDS = 100
 VMS = 10_000
@@ -109,8 +109,12 @@ class _PolicyConformance(ABC):
     def test_every_option_is_described(self) -> None:
         policy: Judge = self.make_policy()
         assert isinstance(policy.schema, Mapping), "schema is a mapping from markers to validators"
-        undescribed = list(_undescribed(policy.schema, top=True))
+        undescribed = undescribed_options(policy.schema)
         assert not undescribed, f"markers with a description are missing for {undescribed}"
+
+    def test_defaults_pass_their_own_validators(self) -> None:
+        problems = unfit_defaults(self.make_policy().schema)
+        assert not problems, "; ".join(problems)
 
     def test_its_schema_accepts_its_options(self) -> None:
         policy: Judge = self.make_policy()
@@ -199,24 +203,6 @@ def _check_reason(reason: object, scene: str) -> None:
     assert reason, f"{scene}: an empty reason"
     assert reason.isprintable(), f"{scene}: {reason!r} is not one line of printable text"
     assert len(reason) <= LONGEST_REASON, f"{scene}: {reason!r} is too long"
-
-
-def _undescribed(schema: object, *, top: bool = False) -> Iterator[str]:
-    """The keys in ``schema`` that users would find without an explanation."""
-    if isinstance(schema, Mapping):
-        for key, value in schema.items():
-            described = isinstance(key, Marker) and bool(key.description)
-            # Below the top, a validator may stand for any key: a mapping by cloud, say.
-            if not described and (top or isinstance(key, Marker | str)):
-                yield str(key)
-            yield from _undescribed(value)
-    elif isinstance(schema, list | tuple):
-        for item in schema:
-            yield from _undescribed(item)
-    elif isinstance(schema, Schema):
-        yield from _undescribed(schema.schema)
-    elif isinstance(schema, All | OneOf):
-        yield from _undescribed(schema.validators)
 
 
 def _use(vms: int, type_name: str, *, limit: float | None = None) -> CloudUse:

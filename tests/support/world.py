@@ -114,6 +114,6 @@ async def settle(balancer: Balancer, clock: FakeClock, rounds: int = 4) -> None:
     """Let the engine work until nothing can be left to do."""
     healer = Healer(balancer, clock, NullMetrics())
     for _ in range(rounds):
-        await healer.heal(patience=5.0)
+        await healer.heal(patience=1000.0)
         clock.advance(GRACE + 1)
     await balancer.drain()

@@ -1,0 +1,1 @@
+"""Which cloud gets the next VM: the policies that ship with isoneph."""

@@ -1,0 +1,1 @@
+"""Which VM goes when there are too many: the policies that ship with isoneph."""

@@ -1,0 +1,227 @@
+"""What the engine replaces, what it removes, and what it must leave alone."""
+
+from __future__ import annotations
+
+from unittest.mock import AsyncMock, Mock
+
+import pytest
+
+from isoneph.core import identity
+from isoneph.core.balancer import Balancer
+from isoneph.core.engine import Engine, Healer, Sightings
+from isoneph.core.errors import PlacementFailed, StoreUnavailable
+from isoneph.core.model import CreateRequest, Vm, VmState
+from isoneph.core.settings import HealingSettings
+from isoneph.core.testing import FakeClock, NullMetrics
+from world import GRACE, World, settle
+
+TWO = {"uniform": {}, "quebec": {}}
+
+
+def live(world: World) -> list[tuple[str, str | None]]:
+    return [
+        (cloud, record.tags.get(identity.TAG_ID))
+        for cloud in TWO
+        for record in world.cloud(cloud).vms()
+    ]
+
+
+async def create(balancer: Balancer, cloud: str | None = None, key: str | None = None) -> Vm:
+    creation = await balancer.create(CreateRequest(type="worker", cloud=cloud, key=key))
+    return creation.placed[0].vm
+
+
+async def test_a_failed_boot_is_placed_again_under_its_id(world: World) -> None:
+    balancer = await world.balancer(TWO)
+    world.cloud("uniform").inject("error_after_accept", call="create")
+    vm = await create(balancer)
+    await settle(balancer, world.clock)
+    assert live(world) == [("quebec", vm.id)]
+    again = await balancer.get(vm.id)
+    assert (again.state, again.attempt) == (VmState.ACTIVE, 2)
+
+
+async def test_a_boot_that_takes_too_long_counts_as_failed(world: World) -> None:
+    healing = HealingSettings(boot_timeout=100, grace=GRACE)
+    balancer = await world.balancer(
+        {"uniform": {"boot_seconds": 1e6}, "quebec": {}}, healing=healing
+    )
+    vm = await create(balancer)
+    world.clock.advance(90)
+    await settle(balancer, world.clock, rounds=1)
+    assert live(world) == [("uniform", vm.id)]
+    world.clock.advance(20)
+    await settle(balancer, world.clock)
+    assert live(world) == [("quebec", vm.id)]
+
+
+async def test_what_fails_everywhere_is_left_to_be_seen_after_its_attempts(world: World) -> None:
+    balancer = await world.balancer(TWO)
+    for cloud in TWO:
+        world.cloud(cloud).inject("error_after_accept", call="create")
+    vm = await create(balancer)
+    await settle(balancer, world.clock, rounds=10)
+    assert len(live(world)) == 1
+    left = await balancer.get(vm.id)
+    assert (left.state, left.attempt, left.fault) == (VmState.ERROR, 3, "No valid host was found.")
+
+
+async def test_with_nowhere_to_go_the_failed_vm_stays_until_there_is(world: World) -> None:
+    balancer = await world.balancer(TWO)
+    world.cloud("quebec").begin_outage()
+    world.cloud("uniform").inject("error_after_accept", call="create", count=1)
+    vm = await create(balancer)
+    await settle(balancer, world.clock, rounds=1)
+    assert live(world) == [("uniform", vm.id)]
+    world.cloud("quebec").end_outage()
+    world.clock.advance(60)
+    await settle(balancer, world.clock)
+    assert live(world) in ([("quebec", vm.id)], [("uniform", vm.id)])
+    assert (await balancer.get(vm.id)).state is VmState.ACTIVE
+
+
+async def test_a_double_goes_after_two_sightings_and_the_last_placed_stays(world: World) -> None:
+    balancer = await world.balancer(TWO)
+    vm = await create(balancer, cloud="quebec")
+    older = {**world.cloud("quebec").vms()[0].tags, identity.TAG_PLACED_AT: "0000000001.000000"}
+    world.cloud("uniform").add_vm("late", type="worker", tags=older)
+    healer = Healer(balancer, world.clock, NullMetrics())
+    await healer.heal(5)
+    world.clock.advance(GRACE / 2)
+    await healer.heal(5)
+    assert len(live(world)) == 2
+    world.clock.advance(GRACE)
+    await healer.heal(5)
+    assert live(world) == [("quebec", vm.id)]
+
+
+async def test_a_double_stays_while_the_winners_cloud_cannot_be_asked(world: World) -> None:
+    balancer = await world.balancer(TWO)
+    vm = await create(balancer, cloud="quebec")
+    older = {**world.cloud("quebec").vms()[0].tags, identity.TAG_PLACED_AT: "0000000001.000000"}
+    world.cloud("uniform").add_vm("late", type="worker", tags=older)
+    await balancer.list()
+    world.cloud("quebec").begin_outage()
+    await settle(balancer, world.clock)
+    assert ("uniform", vm.id) in live(world)
+
+
+async def test_a_create_given_up_that_appears_late_is_removed(world: World) -> None:
+    balancer = await world.balancer({"uniform": {}})
+    world.cloud("uniform").inject("timeout_after", call="create", visible_after=30)
+    with pytest.raises(PlacementFailed):
+        await create(balancer)
+    world.cloud("uniform").clear_faults()
+    world.clock.advance(40)
+    assert len((await balancer.list())[0]) == 1
+    await settle(balancer, world.clock)
+    assert world.cloud("uniform").vms() == []
+
+
+async def test_a_create_given_up_is_taken_back_when_its_key_comes_again(world: World) -> None:
+    balancer = await world.balancer({"uniform": {}})
+    world.cloud("uniform").inject("timeout_after", call="create", visible_after=30)
+    with pytest.raises(PlacementFailed):
+        await create(balancer, key="k")
+    world.cloud("uniform").clear_faults()
+    world.clock.advance(40)
+    vm = await create(balancer, key="k")
+    await settle(balancer, world.clock)
+    assert [record.tags[identity.TAG_ID] for record in world.cloud("uniform").vms()] == [vm.id]
+
+
+async def test_a_late_answer_of_a_deleted_vm_is_removed_too(world: World) -> None:
+    balancer = await world.balancer(TWO)
+    world.cloud("uniform").inject("timeout_after", call="create", visible_after=30, count=1)
+    vm = await create(balancer)
+    assert vm.cloud == "quebec"
+    await balancer.delete(vm.id)
+    world.clock.advance(40)
+    assert [cloud for cloud, _id in live(world)] == ["uniform"]
+    await settle(balancer, world.clock)
+    assert live(world) == []
+
+
+async def test_what_is_not_tagged_as_ours_is_never_touched(world: World) -> None:
+    balancer = await world.balancer(TWO)
+    strangers = world.cloud("uniform")
+    strangers.add_vm("no tags at all")
+    strangers.add_vm("tags of others", tags={"owner": "somebody"})
+    other = {identity.TAG_APPLICATION: "other", identity.TAG_ID: identity.new_id()}
+    strangers.add_vm("another application's", tags=other)
+    mangled = {identity.TAG_APPLICATION: "mme", identity.TAG_ID: "not-an-id"}
+    strangers.add_vm("mangled", tags=mangled)
+    for record in strangers.vms():
+        strangers.set_vm_state(record.cloud_id, VmState.ERROR, "broken")
+    vm = await create(balancer, cloud="uniform")
+    await settle(balancer, world.clock)
+    await balancer.delete(vm.id)
+    await settle(balancer, world.clock)
+    assert len(strangers.vms()) == 4
+    assert strangers.calls()["delete"] == 1
+
+
+async def test_leftovers_go_after_two_sightings_once_their_vm_is_gone(world: World) -> None:
+    balancer = await world.balancer(TWO)
+    world.cloud("uniform").inject("leave_port", call="delete")
+    vm = await create(balancer)
+    await balancer.delete(vm.id)
+    assert len(world.cloud("uniform").ports()) == 1
+    await settle(balancer, world.clock, rounds=1)
+    assert len(world.cloud("uniform").ports()) == 1
+    world.clock.advance(GRACE)
+    await settle(balancer, world.clock)
+    assert world.cloud("uniform").ports() == []
+
+
+async def test_one_dead_cloud_does_not_stop_the_healing_elsewhere(world: World) -> None:
+    balancer = await world.balancer({**TWO, "tango": {}})
+    vm = await create(balancer, cloud="quebec")
+    record = world.cloud("quebec").vms()[0]
+    world.cloud("uniform").begin_outage()
+    world.cloud("quebec").set_vm_state(record.cloud_id, VmState.ERROR, "died")
+    await settle(balancer, world.clock)
+    again = await balancer.get(vm.id)
+    assert (again.cloud, again.state) == ("tango", VmState.ACTIVE)
+
+
+def test_a_thing_must_be_seen_twice_with_the_grace_between() -> None:
+    clock = FakeClock()
+    sightings = Sightings(clock)
+    assert sightings.ripe(["a"], 0) == set()
+    clock.advance(5)
+    assert sightings.ripe(["a", "b"], 5) == {"a"}
+    clock.advance(5)
+    assert sightings.ripe(["b"], 5) == {"b"}
+    assert sightings.ripe(["a"], 5) == set()
+
+
+async def test_the_engine_outlives_errors_and_leads_only_with_the_lease() -> None:
+    clock = FakeClock()
+    lease = Mock()
+    lease.acquire = AsyncMock(side_effect=[False, StoreUnavailable("down"), True])
+    engine = Engine(list, lease, clock, NullMetrics(), interval=1)
+    await engine._round()
+    assert not engine.leading
+    await engine._round()
+    assert not engine.leading
+    await engine._round()
+    assert engine.leading
+
+
+async def test_a_failing_healer_does_not_stop_the_others(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    balancer = await world.balancer(TWO)
+    world.cloud("uniform").inject("error_after_accept", call="create", count=1)
+    vm = await create(balancer)
+
+    broken = Mock()
+    broken.settings.name = "broken"
+    broken.fleet.ensure = AsyncMock(side_effect=RuntimeError("a bug"))
+    lease = Mock()
+    engine = Engine(lambda: [broken, balancer], lease, world.clock, NullMetrics(), interval=1)
+    world.clock.advance(1)
+    await engine.cycle()
+    assert (await balancer.get(vm.id)).cloud == "quebec"
+    assert "broken: a round failed" in caplog.text
