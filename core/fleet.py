@@ -28,22 +28,26 @@ COUNTED_PHASES = frozenset({Phase.CREATING, Phase.CREATED})
 
 @dataclass(slots=True)
 class _Listing:
-    """One cloud's answer, ``at`` seconds since the epoch when it was asked for."""
+    """One cloud's answer, ``at`` seconds since the epoch when it was asked for; ``use`` is what
+    it comes to when nothing happened since and no limits are known."""
 
     at: float
     vms: dict[str, Vm]
     ids: set[str]
     by_type: Counter[str]
+    use: CloudUse
 
     @staticmethod
     def of(at: float, vms: Iterable[Vm]) -> _Listing:
         by_cloud_id = {vm.cloud_id: vm for vm in vms}
         live = [vm for vm in by_cloud_id.values() if vm.state in LIVE_STATES]
+        by_type = Counter(vm.type for vm in live)
         return _Listing(
             at=at,
             vms=by_cloud_id,
             ids={vm.id for vm in by_cloud_id.values()},
-            by_type=Counter(vm.type for vm in live),
+            by_type=by_type,
+            use=CloudUse(vms=len(live), by_type=by_type),
         )
 
 
@@ -265,11 +269,16 @@ class Fleet:
             return
         finally:
             view.task = None
+        self.take_listing(view.gateway.name, begun, vms)
+
+    def take_listing(self, cloud: str, begun: float, vms: Iterable[Vm]) -> None:
+        """Take in a cloud's answer to a listing asked for at ``begun``."""
+        view = self._views[cloud]
         view.listing = _Listing.of(begun, vms)
         view.error = None
         view.made = {key: made for key, made in view.made.items() if made[0] >= begun}
         view.gone = {key: at for key, at in view.gone.items() if at >= begun}
-        self._ledger.covered(view.gateway.name, begun)
+        self._ledger.covered(cloud, begun)
 
     def _seen(self, view: _View) -> Sequence[Vm]:
         """A cloud's VMs for showing: their state is UNKNOWN while it cannot be listed."""
@@ -280,13 +289,13 @@ class Fleet:
     def _use(
         self, view: _View, added: Sequence[tuple[str, bool]], removed: Sequence[str], book: Book
     ) -> CloudUse:
-        by_type: Mapping[str, int] = view.listing.by_type if view.listing is not None else {}
-        if added or removed:
-            counter = Counter(by_type)
-            counter.update(type_name for type_name, _in_flight in added)
-            counter.subtract(removed)
-            by_type = +counter
         gateway = view.gateway
+        if not (added or removed or gateway.limits or view.listing is None):
+            return view.listing.use
+        by_type = Counter(view.listing.by_type) if view.listing is not None else Counter()
+        by_type.update(type_name for type_name, _in_flight in added)
+        by_type.subtract(removed)
+        by_type = +by_type
         return CloudUse(
             vms=sum(by_type.values()),
             in_flight=sum(in_flight for _type, in_flight in added),

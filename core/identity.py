@@ -26,6 +26,7 @@ TAG_PLACED_AT = PREFIX + "placed-at"
 #: The place, cloud or VM that the caller wanted it near to, if any.
 TAG_NEAR = PREFIX + "near"
 
+ID_PATTERN = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 #: What an application may call itself, its types, and operators their clouds.
 NAME_PATTERN = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,62}")
 #: What users may call their own tags.
@@ -51,10 +52,7 @@ def id_of_key(application: str, key: str, index: int) -> str:
 
 def is_id(text: str) -> bool:
     """Whether ``text`` has the form of a VM id."""
-    try:
-        return str(uuid.UUID(text)) == text
-    except ValueError:
-        return False
+    return ID_PATTERN.fullmatch(text) is not None
 
 
 def name_of(application: str, type_name: str, vm_id: str) -> str:

@@ -103,7 +103,10 @@ class Plugin(ABC):  # noqa: B024 (its kinds declare the abstract methods)
 
 
 class BlockingPlugin(Plugin):
-    """A plugin whose ``start`` and ``close`` run in a thread and may block."""
+    """A plugin whose ``start`` and ``close`` run in a thread and may block.
+
+    ``start`` may come twice, and again after ``close``.
+    """
 
     def start(self) -> None:
         """Open what is needed. An error here stops the service with that error."""
@@ -121,7 +124,9 @@ class Cloud(BlockingPlugin):
     nothing can have been done, ``OutcomeUnknown`` when a create or delete may have been.
 
     Each VM carries ``VmRequest.tags`` in the cloud's own metadata. The driver never returns,
-    changes or removes anything that does not carry them (:meth:`Vm.from_tags` tells).
+    changes or removes anything that does not carry them (:meth:`Vm.from_tags` tells). Where a
+    cloud may give the same ``cloud_id`` out again, that includes what now stands under the
+    ``cloud_id`` of a VM that is gone.
     """
 
     #: What a VM type must say to be created here; also validates each application's types.

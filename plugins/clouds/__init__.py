@@ -1,0 +1,1 @@
+"""The cloud drivers that ship with isoneph."""

@@ -1,0 +1,1 @@
+"""Stores that ship with isoneph: what several replicas coordinate through."""
