@@ -79,10 +79,12 @@ class Plan:
 
 @dataclass(slots=True)
 class Story:
-    """How a VM came to be where it is: the ranking that chose, and every refusal on the way."""
+    """How a VM came to be where it is: the ranking that chose, and every refusal on the way;
+    ``failed`` are the cloud's ids of the copies that did not boot."""
 
     ranking: Ranking | None = None
     refusals: list[Refusal] = field(default_factory=list)
+    failed: set[str] = field(default_factory=set)
 
 
 class Placer:
@@ -113,7 +115,11 @@ class Placer:
         return self._stories.get(vm_id) or Story()
 
     def note_failed_boot(self, vm: Vm) -> None:
-        """Remember that a VM ended in ERROR, or never came up, on its cloud."""
+        """Remember, once, that a VM ended in ERROR, or never came up, on its cloud."""
+        story = self._tell(vm.id)
+        if vm.cloud_id in story.failed:
+            return
+        story.failed.add(vm.cloud_id)
         error = BootFailed(vm.fault or f"still {vm.state} after {self._age(vm):.0f} s")
         self._gateways[vm.cloud].avoidance.note(error, vm.type)
         self._note_refusal(vm.id, vm.cloud, error)

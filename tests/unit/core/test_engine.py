@@ -225,3 +225,18 @@ async def test_a_failing_healer_does_not_stop_the_others(
     await engine.cycle()
     assert (await balancer.get(vm.id)).cloud == "quebec"
     assert "broken: a round failed" in caplog.text
+
+
+async def test_a_failed_boot_holds_its_cloud_off_once_however_often_it_is_seen(
+    world: World,
+) -> None:
+    balancer = await world.balancer(TWO)
+    world.cloud("uniform").inject("error_after_accept", call="create")
+    await create(balancer)
+    (failed,), _errors = await balancer.list()
+    avoidance = balancer.gateways["uniform"].avoidance
+    for _ in range(4):
+        balancer.placer.note_failed_boot(failed)
+        world.clock.advance(8)
+    assert avoidance.reason("worker") is None
+    assert len(balancer.placer.story(failed.id).refusals) == 1

@@ -1,0 +1,129 @@
+"""``applications/*.yaml``: what they become, and every way to get them wrong."""
+
+from __future__ import annotations
+
+import pytest
+
+from configured import DIGEST, Directory, cases
+from isoneph.core.model import VmType
+from isoneph.core.settings import (
+    ApplicationSettings,
+    HealingSettings,
+    PolicySettings,
+    TokenSettings,
+)
+
+TYPES = "types: {worker: {options: {flavor: s}}}\n"
+NAME = "expected a name: a letter, then at most 62 letters, digits, '_', '.' or '-'"
+TOKEN_DIGEST = (
+    "expected the SHA-256 digest of the token in 64 hexadecimal digits "
+    "(as sha256sum prints it), never the token itself"
+)
+POLICY = "expected a policy's name, or a mapping that has it under 'policy'"
+
+
+def test_everything_that_an_application_can_say(directory: Directory) -> None:
+    directory.write(
+        "applications/x.yaml",
+        f"""\
+application: mme
+clouds: [quebec, uniform]
+types:
+  worker:
+    resources: {{cores: 1, ram: 512}}
+    options: {{flavor: small}}
+    clouds:
+      uniform: {{flavor: large, disks: [{{gb: 1}}], resources: {{cores: 4}}}}
+  scout:
+    options: {{flavor: tiny, image: other}}
+    only: [quebec]
+placement:
+  - count-balance
+  - {{policy: priced, weight: -2, prices: {{uniform: 0.5}}}}
+victims: []
+tokens:
+  - {{name: front-end, sha256: {DIGEST.upper()}, scopes: [read, write]}}
+healing: {{boot_timeout: 30, attempts: 1, grace: 0}}
+freshness: 0
+patience: 1
+deadline: 9.5
+""",
+    )
+    (directory.path / "applications/mme.yaml").unlink()
+    resources = {"instances": 1, "cores": 1.0, "ram": 512.0}
+    assert directory.load().settings.applications == {
+        "mme": ApplicationSettings(
+            name="mme",
+            clouds=("quebec", "uniform"),
+            types={
+                "worker": {
+                    "quebec": VmType(
+                        name="worker",
+                        resources=resources,
+                        options={"flavor": "small", "image": "linux"},
+                    ),
+                    "uniform": VmType(
+                        name="worker",
+                        resources=resources | {"cores": 4.0},
+                        options={"flavor": "large", "image": "linux", "disks": [{"gb": 1}]},
+                    ),
+                },
+                "scout": {
+                    "quebec": VmType(name="scout", options={"flavor": "tiny", "image": "other"}),
+                },
+            },
+            placement=(
+                PolicySettings(policy="count-balance"),
+                PolicySettings(policy="priced", weight=-2.0, options={"prices": {"uniform": 0.5}}),
+            ),
+            victims=(),
+            tokens=(
+                TokenSettings(name="front-end", sha256=DIGEST, scopes=frozenset({"read", "write"})),
+            ),
+            healing=HealingSettings(boot_timeout=30.0, attempts=1, grace=0.0),
+            freshness=0.0,
+            patience=1.0,
+            deadline=9.5,
+        )
+    }
+
+
+def test_what_an_application_need_not_say(directory: Directory) -> None:
+    settings = directory.load().settings
+    worker = VmType(name="worker", options={"flavor": "small", "image": "linux"})
+    assert settings.applications == {
+        "mme": ApplicationSettings(
+            name="mme",
+            clouds=("uniform", "quebec"),
+            types={"worker": {"uniform": worker, "quebec": worker}},
+        )
+    }
+    assert settings.service.default_application == "mme"
+
+
+@pytest.mark.parametrize(("text", "problems"), cases("broken_applications.txt"))
+def test_broken_applications(directory: Directory, text: str, problems: list[str]) -> None:
+    directory.write("applications/mme.yaml", text)
+    expected = [f"applications/mme.yaml:{problem}" for problem in problems]
+    # The order of what one line misses is voluptuous' own affair.
+    assert sorted(directory.problems()) == sorted(expected)
+
+
+def test_a_common_option_that_one_driver_does_not_know_names_the_cloud(
+    directory: Directory,
+) -> None:
+    directory.write(
+        "clouds.yaml",
+        "clouds:\n  uniform: {driver: fake, region: x}\n  quebec: {driver: bare}\n",
+    )
+    assert directory.problems() == [
+        "applications/mme.yaml:3: types.worker.options.flavor: unknown key; "
+        "expected one of script (on quebec)"
+    ]
+
+
+def test_a_file_name_that_is_no_name_needs_the_application_inside(directory: Directory) -> None:
+    directory.write("applications/9.yaml", TYPES)
+    assert directory.problems() == [
+        f"applications/9.yaml:1: application: missing, and the file's own name does not do; {NAME}"
+    ]
