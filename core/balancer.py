@@ -101,7 +101,7 @@ class Balancer:
         self._owner = owner
         self._started_at = clock.time()
         self._work: set[asyncio.Task[Any]] = set()
-        self._locks: dict[str, asyncio.Lock] = {}
+        self._locks: dict[str, tuple[asyncio.Lock, int]] = {}
 
     async def create(self, request: CreateRequest) -> Creation:
         """Place VMs, building when this returns; see :class:`CreateRequest`.
@@ -347,24 +347,25 @@ class Balancer:
     @asynccontextmanager
     async def _locked(self, name: str) -> AsyncIterator[None]:
         """One at a time for this name, among all tasks and, with a shared store, replicas."""
-        lock = self._locks.setdefault(name, asyncio.Lock())
+        lock, users = self._locks.get(name, (asyncio.Lock(), 0))
+        self._locks[name] = (lock, users + 1)
         try:
-            async with lock:
-                if not self._store.shared:
-                    yield
-                    return
-                lease = Lease(
-                    self._store,
-                    self._clock,
-                    f"lock/{self.settings.name}/{name}",
-                    self._owner,
-                    KEY_LEASE,
-                )
-                async with lease.held(timeout=self.settings.deadline):
-                    yield
+            async with lock, self._leased(name):
+                yield
         finally:
-            if not lock.locked():
-                self._locks.pop(name, None)
+            lock, users = self._locks.pop(name)
+            if users > 1:
+                self._locks[name] = (lock, users - 1)
+
+    @asynccontextmanager
+    async def _leased(self, name: str) -> AsyncIterator[None]:
+        if not self._store.shared:
+            yield
+            return
+        key = f"lock/{self.settings.name}/{name}"
+        lease = Lease(self._store, self._clock, key, self._owner, KEY_LEASE)
+        async with lease.held(timeout=self.settings.deadline):
+            yield
 
     def _plan(self, request: CreateRequest, vm_id: str) -> Plan:
         return Plan(

@@ -22,7 +22,7 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from functools import partial
 
 from isoneph.core.balancer import Balancer
-from isoneph.core.errors import CloudError, IsonephError
+from isoneph.core.errors import CloudError, IsonephError, LeaseTaken
 from isoneph.core.lease import Lease
 from isoneph.core.ledger import DOUBT_FOR, Book, Phase
 from isoneph.core.model import Leftover, Vm, VmState
@@ -32,6 +32,8 @@ LOG = logging.getLogger(__name__)
 
 #: Failed boots that are placed again at once, for each application.
 REPLACEMENTS = 20
+#: The ledger's phases of what nobody wants.
+UNWANTED = frozenset({Phase.ABANDONED, Phase.REAPING})
 
 
 class Sightings:
@@ -128,8 +130,7 @@ class Healer:
 
     def _abandoned(self) -> list[Vm]:
         """VMs on clouds where the ledger says that nobody wants them."""
-        phases = (Phase.ABANDONED, Phase.REAPING)
-        entries = [entry for entry in self.balancer.ledger.book if entry.phase in phases]
+        entries = [entry for entry in self.balancer.ledger.book if entry.phase in UNWANTED]
         return [
             vm
             for entry in entries
@@ -139,21 +140,25 @@ class Healer:
 
     async def _without_owner(self, vm: Vm, listed: Sequence[str]) -> bool:
         """The last check before a stray is removed; an abandoned one is claimed for it."""
-
-        def claim(book: Book) -> bool:
-            entry = book.get(vm.id, vm.cloud)
-            if entry is None or entry.phase not in (Phase.ABANDONED, Phase.REAPING):
-                return False
-            book.set(self.balancer.ledger.entry(vm.id, vm.cloud, vm.type, Phase.REAPING, DOUBT_FOR))
+        if await self.balancer.ledger.update(partial(self._claim, vm=vm)):
             return True
-
         winner = self.balancer.fleet.copies(vm.id)[0]
-        if (winner.cloud, winner.cloud_id) == (vm.cloud, vm.cloud_id):
-            return await self.balancer.ledger.update(claim)
-        if winner.cloud not in listed:
+        itself = (winner.cloud, winner.cloud_id) == (vm.cloud, vm.cloud_id)
+        entry = self.balancer.ledger.book.get(winner.id, winner.cloud)
+        unwanted = entry is not None and entry.phase in UNWANTED
+        if itself or unwanted or winner.cloud not in listed:
             return False
         now = await self.balancer.gateways[winner.cloud].get_vm(winner)
         return now is not None and now.state not in (VmState.ERROR, VmState.DELETING)
+
+    def _claim(self, book: Book, vm: Vm) -> bool:
+        """Whether the ledger says that nobody wants this copy; from now on nobody can."""
+        entry = book.get(vm.id, vm.cloud)
+        if entry is None or entry.phase not in UNWANTED:
+            return False
+        ledger = self.balancer.ledger
+        book.set(ledger.entry(vm.id, vm.cloud, vm.type, Phase.REAPING, DOUBT_FOR))
+        return True
 
     async def _reap_leftovers(self, listed: Sequence[str]) -> None:
         name = self.balancer.settings.name
@@ -219,28 +224,33 @@ class Engine:
 
     async def run(self) -> None:
         """Work until cancelled; then give the lead to another replica."""
-        try:
-            while True:
-                await self._round()
+        while True:
+            try:
+                async with self._lease.held(timeout=self._interval):
+                    await self._work()
+            except LeaseTaken:
+                continue  # another replica leads: ask again, for as long as it does
+            except IsonephError as error:
+                LOG.warning("engine: %s: %s", error.code, error.message)
                 await self._clock.sleep(self._interval)
-        finally:
-            if self._leading:
-                self._leading = False
-                await self._lease.release()
+            finally:
+                self._lead(leading=False)
 
-    async def _round(self) -> None:
-        """One round, which no error of a cloud, a plugin or the store ends the engine by."""
-        begun = self._clock.monotonic()
-        try:
-            self._leading = await self._lead()
-            self._metrics.gauge("engine_leader", float(self._leading))
-            if self._leading:
+    async def _work(self) -> None:
+        """Round after round while the lease is held; no error of a round ends the engine."""
+        while not self._lease.is_lost():
+            self._lead(leading=True)
+            begun = self._clock.monotonic()
+            try:
                 await self.cycle()
-        except IsonephError as error:
-            LOG.warning("engine: %s: %s", error.code, error.message)
-        except Exception:
-            LOG.exception("engine: a round failed")
-        self._metrics.observe("engine_cycle_seconds", self._clock.monotonic() - begun)
+            except Exception:
+                LOG.exception("engine: a round failed")
+            self._metrics.observe("engine_cycle_seconds", self._clock.monotonic() - begun)
+            await self._clock.sleep(self._interval)
+
+    def _lead(self, *, leading: bool) -> None:
+        self._leading = leading
+        self._metrics.gauge("engine_leader", float(leading))
 
     async def cycle(self) -> None:
         """Heal every application once, side by side."""
@@ -259,8 +269,3 @@ class Engine:
         for name, outcome in zip(self._healers, outcomes, strict=True):
             if isinstance(outcome, Exception):
                 LOG.error("engine: %s: a round failed", name, exc_info=outcome)
-
-    async def _lead(self) -> bool:
-        if self._leading and await self._lease.renew():
-            return True
-        return await self._lease.acquire()

@@ -239,6 +239,8 @@ class Placer:
     def _decide(self, plan: Plan, book: Book, unlisted: Mapping[str, CloudError]) -> None:
         """Choose a cloud and count the VM there, unless it turns out to be there already."""
         plan.found = self._present(plan, book) if plan.may_exist else None
+        if plan.found is not None:
+            book.drop(plan.id, plan.found.cloud)  # given up before, it is wanted after all
         plan.ranking = self.rank(plan, book, unlisted)
         best = plan.ranking.best
         if best is not None and plan.found is None:
@@ -265,7 +267,7 @@ class Placer:
     async def _settle(self, plan: Plan, cloud: str) -> None:
         def settle(book: Book) -> None:
             entry = book.get(plan.id, cloud)
-            if entry is None or entry.phase is Phase.CREATING:
+            if entry is None or entry.phase not in (Phase.DELETED, Phase.REAPING):
                 book.set(self._ledger.entry(plan.id, cloud, plan.type, Phase.CREATED, SETTLED_FOR))
 
         try:

@@ -215,9 +215,11 @@ class Store(Plugin):
     """What several replicas coordinate through (``isoneph.stores``); never the only place where
     a VM is known.
 
-    Keys are text of at most 200 characters, values at most 16 MiB. Versions of one key grow.
+    Keys are text of at most 200 characters, values at most 16 MiB. Versions of one key grow,
+    also over deletion, expiry and restarts.
     Raises :class:`~isoneph.core.errors.StoreUnavailable` when it cannot answer in
-    ``environment.timeout``. Safe for many tasks of one event loop, not for several loops.
+    ``environment.timeout``; a put or delete may then have been done or not. Safe for many tasks
+    of one event loop, not for several loops.
     """
 
     #: Whether other processes see what is put here.

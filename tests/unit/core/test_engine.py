@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import Any
 from unittest.mock import AsyncMock, Mock
 
 import pytest
 
 from isoneph.core import identity
 from isoneph.core.balancer import Balancer
+from isoneph.core.clock import SystemClock
 from isoneph.core.engine import Engine, Healer, Sightings
-from isoneph.core.errors import PlacementFailed, StoreUnavailable
+from isoneph.core.errors import PlacementFailed
+from isoneph.core.lease import Lease
 from isoneph.core.model import CreateRequest, Vm, VmState
 from isoneph.core.settings import HealingSettings
-from isoneph.core.testing import FakeClock, NullMetrics
+from isoneph.core.testing import FakeClock, NullMetrics, make_environment
+from isoneph.plugins.stores.memory import MemoryStore
 from world import GRACE, World, settle
 
-TWO = {"uniform": {}, "quebec": {}}
+TWO: dict[str, dict[str, Any]] = {"uniform": {}, "quebec": {}}
 
 
 def live(world: World) -> list[tuple[str, str | None]]:
@@ -196,17 +201,29 @@ def test_a_thing_must_be_seen_twice_with_the_grace_between() -> None:
     assert sightings.ripe(["a"], 5) == set()
 
 
-async def test_the_engine_outlives_errors_and_leads_only_with_the_lease() -> None:
-    clock = FakeClock()
-    lease = Mock()
-    lease.acquire = AsyncMock(side_effect=[False, StoreUnavailable("down"), True])
-    engine = Engine(list, lease, clock, NullMetrics(), interval=1)
-    await engine._round()
-    assert not engine.leading
-    await engine._round()
-    assert not engine.leading
-    await engine._round()
+async def test_the_engine_outlives_errors_and_works_only_while_it_holds_the_lease() -> None:
+    clock = SystemClock()
+    store = MemoryStore({}, make_environment(clock=clock))
+    other = Lease(store, clock, "engine", "other", ttl=30)
+    assert await other.acquire()
+    rounds: list[int] = []
+
+    def balancers() -> list[Balancer]:
+        rounds.append(1)
+        raise RuntimeError("a bug")
+
+    lease = Lease(store, clock, "engine", "this", ttl=30)
+    engine = Engine(balancers, lease, clock, NullMetrics(), interval=0.01)
+    running = asyncio.create_task(engine.run())
+    await asyncio.sleep(0.1)
+    assert (engine.leading, rounds) == (False, [])
+    await other.release()
+    await asyncio.sleep(0.2)
     assert engine.leading
+    assert len(rounds) > 1
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert await other.acquire()  # the lead was given back
 
 
 async def test_a_failing_healer_does_not_stop_the_others(
@@ -240,3 +257,33 @@ async def test_a_failed_boot_holds_its_cloud_off_once_however_often_it_is_seen(
         world.clock.advance(8)
     assert avoidance.reason("worker") is None
     assert len(balancer.placer.story(failed.id).refusals) == 1
+
+
+async def test_a_vm_taken_back_outlives_an_abandoned_copy_placed_later(world: World) -> None:
+    balancer = await world.balancer(TWO)
+    for cloud in TWO:
+        world.cloud(cloud).inject("timeout_after", call="create", visible_after=30, count=1)
+    with pytest.raises(PlacementFailed):
+        await create(balancer, key="k")
+    world.clock.advance(20)
+    world.cloud("uniform").inject("outage", call="list", lasts=60)
+    world.clock.advance(40)
+    vm = await create(balancer, key="k")
+    await settle(balancer, world.clock, rounds=8)
+    assert [vm_id for _cloud, vm_id in live(world)] == [vm.id]
+
+
+async def test_what_shows_up_between_two_tries_is_taken_back_for_good(world: World) -> None:
+    balancer = await world.balancer(TWO)
+    uniform, quebec = world.cloud("uniform"), world.cloud("quebec")
+    uniform.inject("timeout_after", call="create", visible_after=30, count=1)
+    quebec.inject("quota", call="create", count=1)
+    with pytest.raises(PlacementFailed):
+        await create(balancer, key="k")
+    quebec.begin_outage(seconds=65)
+    world.clock.advance(31)
+    uniform.inject("outage", call="list", count=1)  # the first look misses it, the next does not
+    creation = await balancer.create(CreateRequest(type="worker", key="k"))
+    assert creation.placed[0].existed
+    await settle(balancer, world.clock, rounds=8)
+    assert live(world) == [("uniform", creation.placed[0].vm.id)]

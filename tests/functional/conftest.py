@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+STARTED_WITHIN = 10.0
+
+
+class RedisServer:
+    """A Redis of our own on a Unix socket, without a TCP port, that keeps nothing on disk."""
+
+    def __init__(self, directory: Path, *arguments: str) -> None:
+        self.socket = directory / "redis.sock"
+        self.url = f"unix://{self.socket}"
+        self._command = ["redis-server", "--port", "0", "--unixsocket", str(self.socket)]
+        self._command += ["--dir", str(directory), "--save", "", "--appendonly", "no", *arguments]
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it, and return when it listens."""
+        self.process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
+        deadline = time.monotonic() + STARTED_WITHIN
+        while not self._listens():
+            assert self.process.poll() is None, "redis-server ended"
+            assert time.monotonic() < deadline, "redis-server does not listen"
+            time.sleep(0.01)
+
+    def stop(self) -> None:
+        """Kill it, whatever it does; everything in it is lost."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+            self.socket.unlink(missing_ok=True)
+
+    def _listens(self) -> bool:
+        with socket.socket(socket.AF_UNIX) as probe:
+            return probe.connect_ex(str(self.socket)) == 0
+
+
+@pytest.fixture(scope="session")
+def start_redis() -> Iterator[Callable[..., RedisServer]]:
+    """Starts Redis servers with the arguments given, and stops them at the end."""
+    if shutil.which("redis-server") is None:
+        pytest.skip("redis-server is not installed")
+    servers: list[RedisServer] = []
+    # Not in pytest's own directory: the path of a socket has at most 107 bytes.
+    with tempfile.TemporaryDirectory(prefix="isoneph-redis-") as root:
+
+        def start(*arguments: str) -> RedisServer:
+            directory = Path(root, str(len(servers)))
+            directory.mkdir()
+            server = RedisServer(directory, *arguments)
+            servers.append(server)
+            server.start()
+            return server
+
+        yield start
+        for server in servers:
+            server.stop()
+
+
+@pytest.fixture(scope="session")
+def redis_server(start_redis: Callable[..., RedisServer]) -> str:
+    """The URL of a Redis server that all tests share: let each use a prefix of its own."""
+    return start_redis().url
