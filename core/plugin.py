@@ -26,7 +26,7 @@ kind           class               called
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from logging import Logger
 from typing import Any, ClassVar, NamedTuple, Protocol
@@ -101,6 +101,12 @@ class Plugin(ABC):  # noqa: B024 (its kinds declare the abstract methods)
         self.options = options
         self.environment = environment
 
+    @classmethod
+    def problems(cls, options: Mapping[str, Any]) -> Sequence[str]:
+        """What is wrong with options that passed the schema one by one but do not go together;
+        a sentence each, told with the place in the configuration."""
+        return ()
+
 
 class BlockingPlugin(Plugin):
     """A plugin whose ``start`` and ``close`` run in a thread and may block.
@@ -173,6 +179,12 @@ class Policy(BlockingPlugin):
     ``start`` or ``refresh`` read; they are called on the event loop, once for each candidate
     of each decision, and take microseconds.
     """
+
+    @classmethod
+    def named_clouds(cls, options: Mapping[str, Any]) -> Collection[str]:
+        """The names in the options that can only be clouds of the application, so that the
+        configuration can tell of one that is misspelt."""
+        return ()
 
     def refresh(self) -> None:
         """Called in a thread every few seconds: the place to read a file or a service again.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -11,11 +11,12 @@ import voluptuous as vol
 
 from isoneph.core.config.clouds import Clouds
 from isoneph.core.config.documents import Document, part
-from isoneph.core.config.problems import KeyPath, unknown
+from isoneph.core.config.problems import unknown
 from isoneph.core.config.rules import DIGEST, NAME, Each, number, one_of, whole
-from isoneph.core.config.validation import check, load_plugin
+from isoneph.core.config.validation import Report, check, check_plugin, load_plugin
+from isoneph.core.config.vm_types import TYPE, check_clouds, read_types
 from isoneph.core.identity import NAME_PATTERN
-from isoneph.core.model import VmType
+from isoneph.core.plugin import OptionSchema, Policy
 from isoneph.core.registry import Registry
 from isoneph.core.settings import (
     ApplicationSettings,
@@ -24,36 +25,14 @@ from isoneph.core.settings import (
     TokenSettings,
 )
 
-SCOPES = ("read", "write", "metrics")
-#: What a VM takes of any cloud without being told.
-INSTANCES = {"instances": 1}
+#: What a file says beyond the settings of its application.
+_NO_SETTINGS = {"application", "default"}
 
+SCOPES = ("read", "write", "metrics")
 _HEALING = HealingSettings()
 _DEFAULTS = ApplicationSettings(name="", clouds=(), types={})
 
-RESOURCES = {NAME: number(least=0)}
-
-TYPE = {
-    vol.Optional(
-        "resources",
-        default=dict,
-        description="What one VM takes of a cloud's limits, such as `cores` and `ram` in MiB.",
-    ): RESOURCES,
-    vol.Optional(
-        "options", default=dict, description="Options for the drivers of all its clouds."
-    ): dict,
-    vol.Optional(
-        "clouds",
-        default=dict,
-        description="Options for single clouds, by cloud: each replaces the one of that name in "
-        "`options`; `resources` likewise.",
-    ): {NAME: dict},
-    vol.Optional(
-        "only", description="The clouds that can take this type; all of the application's if absent."
-    ): Each(NAME, least=1, unique=True),
-}
-
-POLICY = {
+POLICY: OptionSchema = {
     vol.Required("policy", description="The plugin's name."): str,
     vol.Optional(
         "weight",
@@ -62,7 +41,7 @@ POLICY = {
     ): number(),
 }
 
-TOKEN = {
+TOKEN: OptionSchema = {
     vol.Required("name", description="Whose token it is, for the log."): NAME,
     vol.Required("sha256", description="The token's SHA-256 digest in hex."): DIGEST,
     vol.Required("scopes", description="What it allows."): Each(
@@ -70,7 +49,7 @@ TOKEN = {
     ),
 }
 
-HEALING = {
+HEALING: OptionSchema = {
     vol.Optional(
         "boot_timeout",
         default=_HEALING.boot_timeout,
@@ -88,7 +67,7 @@ HEALING = {
     ): number(least=0),
 }
 
-APPLICATION = {
+APPLICATION: OptionSchema = {
     vol.Optional("application", description="Its name; the file's by default."): NAME,
     vol.Optional(
         "default", default=False, description="Whether requests that name none mean this one."
@@ -110,6 +89,12 @@ APPLICATION = {
         description="Seconds for which a listing of VMs is good enough to decide by.",
     ): number(least=0),
     vol.Optional(
+        "patience",
+        default=_DEFAULTS.patience,
+        description="Seconds that a request waits for a cloud's listing before it goes on "
+        "without that cloud.",
+    ): number(least=0),
+    vol.Optional(
         "deadline",
         default=_DEFAULTS.deadline,
         description="Seconds that one create or delete may take in all, failover included.",
@@ -119,7 +104,7 @@ APPLICATION = {
 
 @dataclass(frozen=True, slots=True)
 class Application:
-    """One file: its document, the application's name, and the rest as far as it is usable."""
+    """One file: the application's name, and the rest when nothing is wrong with it."""
 
     document: Document
     name: str
@@ -133,49 +118,108 @@ def read_application(document: Document, clouds: Clouds, registry: Registry) -> 
     fields = check(APPLICATION, document.value, document.problem)
     name = _name_of(document)
     used = _clouds_of(document, clouds)
-    types = _types_of(document, used, clouds)
-    _check_tokens(document)
-    policies = {
-        "placement": _policies_of(document, "placement", registry),
-        "victims": _policies_of(document, "victims", registry),
+    parts = {
+        "types": read_types(document, used, clouds),
+        "placement": _policies_of(document, "placement", registry, used),
+        "victims": _policies_of(document, "victims", registry, used),
     }
+    _check_tokens(document)
     settings = None
     if fields is not None and len(document.problems) == before:
-        settings = ApplicationSettings(
-            name=name,
-            clouds=tuple(used or ()),
-            types=types,
-            tokens=tuple(
-                TokenSettings(**{**token, "scopes": frozenset(token["scopes"])})
-                for token in fields["tokens"]
-            ),
-            healing=HealingSettings(**fields["healing"]),
-            freshness=fields["freshness"],
-            deadline=fields["deadline"],
-            **{kind: policies[kind] for kind in policies if kind in fields},
-        )
-    default = part(document.value, "default", bool)
-    return Application(document, name, default, settings)
+        settings = _settings(name, tuple(used or ()), fields, parts)
+    return Application(document, name, _get(document, "default") is True, settings)
+
+
+def _settings(
+    name: str, clouds: Sequence[str], fields: Mapping[str, Any], parts: Mapping[str, Any]
+) -> ApplicationSettings:
+    values = {key: parts.get(key, value) for key, value in fields.items()}
+    values |= {
+        "name": name,
+        "clouds": clouds,
+        "tokens": tuple(
+            TokenSettings(**{**token, "scopes": frozenset(token["scopes"])})
+            for token in fields["tokens"]
+        ),
+        "healing": HealingSettings(**fields["healing"]),
+    }
+    return ApplicationSettings(
+        **{key: value for key, value in values.items() if key not in _NO_SETTINGS}
+    )
+
+
+def _get(document: Document, key: str) -> Any:
+    return document.value.get(key) if isinstance(document.value, dict) else None
 
 
 def _name_of(document: Document) -> str:
-    given = part(document.value, "application", str)
-    if given:
-        return given
+    given = _get(document, "application")
+    if given is not None:
+        return str(given)
     stem = Path(document.file).stem
     if not NAME_PATTERN.fullmatch(stem):
         document.problem(
-            ("application",), f"missing, and the file's name does not do: expected {NAME.expects}"
+            ("application",),
+            f"missing, and the file's own name does not do; expected {NAME.expects}",
         )
     return stem
 
 
 def _clouds_of(document: Document, clouds: Clouds) -> Sequence[str] | None:
     """The clouds that the application uses, or None when that cannot be known."""
-    if clouds.names is None:
-        return None
-    if "clouds" not in document.value if isinstance(document.value, dict) else True:
+    if clouds.names is None or _get(document, "clouds") is None:
         return clouds.names
     used = part(document.value, "clouds", list)
-    _check_names(document, ("clouds",), used, clouds.names)
+    check_clouds(document, ("clouds",), used, clouds.names)
     return [name for name in used if name in clouds.names]
+
+
+def _policies_of(
+    document: Document, kind: str, registry: Registry, clouds: Sequence[str] | None
+) -> Sequence[PolicySettings]:
+    """The policies of one list, each with the options that its plugin takes."""
+    policies = []
+    for index, item in enumerate(part(document.value, kind, list)):
+        report = document.at(kind, index)
+        entry = {"policy": item} if isinstance(item, str) else item
+        if not isinstance(entry, dict):
+            report((), "expected a policy's name, or a mapping that has it under 'policy'")
+            continue
+        plugin = None
+        if isinstance(entry.get("policy"), str):
+            plugin = load_plugin(registry, kind, entry["policy"], report, "policy")
+        checked = check_plugin(plugin, POLICY, entry, report)
+        if checked is not None:
+            _check_named_clouds(cast("type[Policy] | None", plugin), checked, clouds, report)
+            policies.append(
+                PolicySettings(
+                    policy=checked.pop("policy"), weight=checked.pop("weight"), options=checked
+                )
+            )
+    return tuple(policies)
+
+
+def _check_named_clouds(
+    policy: type[Policy] | None,
+    options: Mapping[str, Any],
+    clouds: Sequence[str] | None,
+    report: Report,
+) -> None:
+    """That the clouds which a policy's options name are those of the application."""
+    if policy is None or clouds is None:
+        return
+    for name in policy.named_clouds(options):
+        if name not in clouds:
+            report((), f"'{name}': {unknown('cloud', name, clouds)}")
+
+
+def _check_tokens(document: Document) -> None:
+    """That no two tokens share their name, or are the same one."""
+    seen: set[tuple[str, str]] = set()
+    for index, token in enumerate(part(document.value, "tokens", list)):
+        for key in ("name", "sha256"):
+            value = token.get(key) if isinstance(token, dict) else None
+            if isinstance(value, str):
+                if (key, value) in seen:
+                    document.problem(("tokens", index, key), "another token has the same")
+                seen.add((key, value))

@@ -10,7 +10,7 @@ import voluptuous as vol
 
 from isoneph.core.config.documents import Document, part
 from isoneph.core.config.rules import NAME, number, whole
-from isoneph.core.config.validation import Report, check, load_plugin
+from isoneph.core.config.validation import Report, check, check_plugin, load_plugin
 from isoneph.core.plugin import Cloud, OptionSchema
 from isoneph.core.registry import Registry
 from isoneph.core.settings import CloudSettings
@@ -20,7 +20,7 @@ DEFAULT_DRIVER = "openstack"
 _DEFAULTS = CloudSettings(name="", driver=DEFAULT_DRIVER)
 
 #: What the core itself takes of a cloud, next to the options of its driver.
-CLOUD = {
+CLOUD: OptionSchema = {
     vol.Optional(
         "driver", default=DEFAULT_DRIVER, description="The plugin that drives this cloud."
     ): str,
@@ -50,7 +50,7 @@ CLOUD = {
 }
 
 #: The whole file; what else OpenStack's own tools read there is none of our business.
-FILE = {
+FILE: OptionSchema = {
     vol.Required("clouds", description="The clouds by name, in order of preference."): vol.All(
         {NAME: dict}, vol.Length(min=1, msg="there is no cloud; expected at least one")
     ),
@@ -89,7 +89,7 @@ def read_clouds(document: Document, registry: Registry) -> Clouds:
         driver = _driver_of(entry, registry, report)
         if driver is not None:
             drivers[name] = driver
-        checked = check({**_options_of(driver), **CLOUD}, entry, report)
+        checked = check_plugin(driver, CLOUD, entry, report)
         if checked is not None:
             settings[name] = CloudSettings(
                 name=name, driver=checked.pop("driver"), **checked.pop("isoneph"), options=checked
@@ -101,9 +101,5 @@ def _driver_of(entry: Mapping[str, Any], registry: Registry, report: Report) -> 
     name = entry.get("driver", DEFAULT_DRIVER)
     if not isinstance(name, str):
         return None
-    plugin = load_plugin(registry, "clouds", name, lambda text: report(("driver",), text))
+    plugin = load_plugin(registry, "clouds", name, report, "driver")
     return cast("type[Cloud] | None", plugin)
-
-
-def _options_of(driver: type[Cloud] | None) -> OptionSchema:
-    return {vol.Extra: object} if driver is None else driver.schema

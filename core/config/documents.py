@@ -11,7 +11,7 @@ import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeVar
 
 import yaml
 
@@ -37,12 +37,13 @@ _QUOTED = re.compile(r"'(?!<)[^']{2,}'")
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML as OpenStack reads it, but a date is text: no option is one."""
+    """YAML as OpenStack reads it, but dates and times are text: no option is one."""
 
-    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {
-        char: [rule for rule in rules if rule[0] != _TAG + "timestamp"]
-        for char, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
+
+_Loader.yaml_implicit_resolvers = {
+    char: [rule for rule in rules if rule[0] != _TAG + "timestamp"]
+    for char, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,39 +107,39 @@ def read_document(path: Path, problems: Problems) -> Document | None:
     text = read_text(path, problems)
     if text is None:
         return None
-    file = str(path)
+    try:
+        loader, node = _parse(text)
+        reader = _Reader(loader, str(path), problems)
+        return Document(str(path), reader.read(node, (), 0), reader.lines, problems)
+    except _Unreadable as error:
+        problems.add(str(path), error.reason, line=error.line)
+        return None
+
+
+class _Unreadable(Exception):
+    """Nothing can be made of the document."""
+
+    def __init__(self, reason: str, line: int | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.line = line
+
+
+def _parse(text: str) -> tuple[_Loader, yaml.Node]:
     try:
         loader = _Loader(text)
         node = loader.get_single_node()
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
-        problems.add(file, "a character that YAML does not allow", line=line)
-        return None
+        raise _Unreadable("a character that YAML does not allow", line) from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        problems.add(file, _syntax(error, text), line=mark.line + 1 if mark else None)
-        return None
+        raise _Unreadable(_syntax(error, text), mark.line + 1 if mark else None) from None
     except RecursionError:
-        problems.add(file, f"nested more than {MAX_DEPTH} levels deep")
-        return None
+        raise _Unreadable(f"nested more than {MAX_DEPTH} levels deep") from None
     if node is None:
-        problems.add(file, "the file is empty; expected a mapping")
-        return None
-    reader = _Reader(loader, file, problems)
-    try:
-        value = reader.read(node, (), 0)
-    except _TooMuch as error:
-        problems.add(file, str(error), line=error.line)
-        return None
-    return Document(file, value, reader.lines, problems)
-
-
-class _TooMuch(Exception):  # noqa: N818 (an error is a noun)
-    """The document grows beyond what a configuration can be."""
-
-    def __init__(self, message: str, line: int) -> None:
-        super().__init__(message)
-        self.line = line
+        raise _Unreadable("the file is empty; expected a mapping")
+    return loader, node
 
 
 class _Reader:
@@ -155,9 +156,9 @@ class _Reader:
         """The value of ``node``; an alias is read anew wherever it is used."""
         self._values += 1
         if self._values > MAX_VALUES:
-            raise _TooMuch(f"more than {MAX_VALUES} values; are aliases nested?", _line(node))
+            raise _Unreadable(f"more than {MAX_VALUES} values; are aliases nested?", _line(node))
         if depth > MAX_DEPTH:
-            raise _TooMuch(
+            raise _Unreadable(
                 f"nested more than {MAX_DEPTH} levels deep; does an alias hold itself?", _line(node)
             )
         self.lines.setdefault(path, _line(node))
@@ -210,7 +211,9 @@ class _Reader:
 
     def _scalar(self, node: yaml.Node, path: KeyPath) -> Any:
         if node.tag not in _SCALARS:
-            self._problem(node, path, "a tag that is not known; put text that has a '!' in quotes")
+            self._problem(node, path, "YAML does not take this for text; put it in quotes")
+            return node.value
+        if ":" in node.value:  # YAML 1.1 takes 22:30 and 8080:80 for numbers to the base of 60
             return node.value
         try:
             return self._loader.construct_object(node)
@@ -242,5 +245,6 @@ def _syntax(error: yaml.MarkedYAMLError, text: str) -> str:
     said = _QUOTED.sub("'...'", error.problem or "not valid")
     if "undefined alias" in said:
         said = "found an undefined alias; put a text that begins with '*' in quotes"
-    context = f" {_QUOTED.sub("'...'", error.context)}" if error.context else ""
-    return f"not valid YAML: {said}{context}"
+    context = f"{error.context}, " if error.context else ""
+    context = _QUOTED.sub("'...'", context)
+    return f"not valid YAML: {context}{said}"

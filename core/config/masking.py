@@ -9,12 +9,12 @@ from typing import Any
 MASK = "***"
 
 _SECRET = re.compile(
-    r"pass(word|wd|phrase|code)|secret|token|credential|private|api_?key|access_?key|sha256"
+    r"pass(word|wd|phrase|code)|secret|token|credential|(private|api|access)[_-]?key|sha256"
     r"|(^|[_-])(auth|pwd)($|[_-])",
     re.IGNORECASE,
 )
 _PUBLIC = re.compile(r"(url|type|name|id|file|path|methods)$", re.IGNORECASE)
-_URL_PASSWORD = re.compile(r"(://[^/@\s:]*:)\S+@")
+_URL_PASSWORD = re.compile(r"(://[^/@\s:\[]*:)\S+@")
 
 
 def is_secret(key: object) -> bool:

@@ -15,7 +15,7 @@ import voluptuous as vol
 from isoneph.core.identity import NAME_PATTERN
 
 
-class Expected(vol.Invalid):  # type: ignore[misc]  # voluptuous is untyped here
+class Expected(vol.Invalid):
     """A value that is not what was expected; the message holds nothing of the value."""
 
 
@@ -27,6 +27,7 @@ class Rule:
         self._convert = convert
 
     def __call__(self, value: Any) -> Any:
+        """``value`` converted; raises :class:`Expected`."""
         try:
             return self._convert(value)
         except (TypeError, ValueError, ArithmeticError) as error:
@@ -43,10 +44,11 @@ class Each:
         self._unique = unique
 
     def __call__(self, value: Any) -> list[Any]:
+        """The list with its items converted; raises ``voluptuous.Invalid``."""
         if not isinstance(value, list):
             raise Expected("expected a list")
         if len(value) < self._least:
-            raise Expected(f"expected a list of at least {self._least}")
+            raise Expected(f"there is nothing in the list; expected at least {self._least}")
         checked: list[Any] = []
         errors: list[vol.Invalid] = []
         for index, item in enumerate(value):

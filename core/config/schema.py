@@ -1,21 +1,21 @@
-"""Looking into voluptuous schemas: what they take, for messages and for the reference.
+"""Telling what a voluptuous schema takes, for messages and for the reference.
 
-Schemas are plain values, so most of what they mean can be read off them; what a validator
-function expects is told by its docstring's first line.
+Schemas are plain values, so most of what they mean can be read off them; a validator function is
+asked what it expects by giving it something that nobody would take.
 """
 
 from __future__ import annotations
 
-import inspect
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import singledispatch
 from typing import Any
 
 import voluptuous as vol
 
-from isoneph.core.config.problems import KeyPath
-from isoneph.core.config.rules import Each
+from isoneph.core.config.lookup import choices_of, is_literal, items, mappings
+from isoneph.core.config.rules import Each, Rule
 
 _TYPES = {
     str: "text",
@@ -27,6 +27,10 @@ _TYPES = {
     type(None): "nothing",
     object: "anything",
 }
+#: What is not worth saying of every value in a mapping.
+_VAGUE = {_TYPES[dict], _TYPES[object]}
+#: What no validator takes.
+_NOTHING = object()
 #: How voluptuous calls the types in its messages.
 TYPE_WORDS = {kind.__name__: words for kind, words in _TYPES.items()} | {
     "dictionary": _TYPES[dict],
@@ -50,166 +54,135 @@ class OptionRow:
 
 
 def option_rows(schema: Any) -> Sequence[OptionRow]:
-    """The options that ``schema`` takes, in its order, those of nested mappings flattened."""
+    """The options that ``schema`` takes, in its order, those of nested mappings flattened. A key
+    that is free to choose shows as ``*``."""
     return tuple(_rows(schema, ""))
 
 
 def _rows(schema: Any, prefix: str) -> Iterator[OptionRow]:
     for mapping in mappings(schema):
         for marker, value in mapping.items():
-            name = prefix + _key_words(marker)
-            yield OptionRow(
-                name=name,
-                required=_is_required(marker),
-                default=_default_of(marker),
-                type=type_words(value),
-                description=" ".join(str(getattr(marker, "description", None) or "").split()),
-            )
+            name = prefix + (str(marker) if is_literal(marker) else "*")
+            description = " ".join(str(getattr(marker, "description", None) or "").split())
+            if is_literal(marker) or description:
+                yield OptionRow(
+                    name=name,
+                    required=_is_required(marker),
+                    default=_default_of(marker),
+                    type=type_words(value) or "anything",
+                    description=description,
+                )
             yield from _rows(value, f"{name}.")
-            for item in _items(value):
+            for item in items(value):
                 yield from _rows(item, f"{name}[].")
 
 
+@singledispatch
 def type_words(schema: Any) -> str:
     """What a schema expects, in words that follow "expected"."""
-    if isinstance(schema, vol.Schema):
-        return type_words(schema.schema)
-    if isinstance(schema, vol.Msg):
-        return str(schema.msg).removeprefix("expected ")
-    if isinstance(schema, vol.All):
-        return ", ".join(dict.fromkeys(map(type_words, schema.validators)))
-    alternatives = getattr(schema, "validators", None)
-    if alternatives is not None:
-        return " or ".join(dict.fromkeys(map(type_words, alternatives)))
-    if isinstance(schema, Mapping):
-        return _mapping_words(schema)
-    if isinstance(schema, list | tuple | Each):
-        items = dict.fromkeys(map(type_words, _items(schema)))
-        return f"a list, each {' or '.join(items)}" if items else "a list"
     if schema is vol.Extra:
         return "anything"
-    return _validator_words(schema)
+    alternatives = getattr(schema, "validators", None)
+    if alternatives is not None:
+        return " or ".join(_distinct(alternatives))
+    return _function_words(schema) if callable(schema) else json.dumps(schema, default=str)
 
 
-def _mapping_words(schema: Mapping[Any, Any]) -> str:
-    values = [value for marker, value in schema.items() if not _is_literal(marker)]
-    if not values or len(values) < len(schema):
+@type_words.register
+def _(schema: vol.Schema) -> str:
+    return type_words(schema.schema)
+
+
+@type_words.register
+def _(schema: vol.Msg) -> str:
+    return str(schema.msg).removeprefix("expected ")
+
+
+@type_words.register
+def _(schema: vol.All) -> str:
+    return ", ".join(_distinct(schema.validators))
+
+
+@type_words.register(Mapping)
+def _(schema: Mapping[Any, Any]) -> str:
+    if any(map(is_literal, schema)):
         return "a mapping"
-    return f"a mapping to {' or '.join(dict.fromkeys(map(type_words, values)))}"
+    values = [words for words in _distinct(schema.values()) if words not in _VAGUE]
+    return f"a mapping, each {' or '.join(values)}" if values else "a mapping"
 
 
-def _validator_words(schema: Any) -> str:
-    expects = getattr(schema, "expects", None)
-    if isinstance(expects, str):
-        return expects
-    if isinstance(schema, vol.In):
-        return f"one of {', '.join(_words(schema))}"
-    if isinstance(schema, vol.Range):
-        return _bounds(schema.min, schema.max, "above", "below", schema)
-    if isinstance(schema, vol.Length):
-        return f"with a length {_bounds(schema.min, schema.max, 'above', 'below', None)}"
-    if isinstance(schema, vol.Match):
-        return f"matching {schema.pattern.pattern}"
-    if isinstance(schema, vol.Coerce):
-        return type_words(schema.type)
-    if isinstance(schema, type):
-        return _TYPES.get(schema, schema.__name__)
-    if callable(schema):
-        return _function_words(schema)
-    return json.dumps(schema, default=str)
+@type_words.register(list)
+@type_words.register(tuple)
+@type_words.register(Each)
+def _(schema: Any) -> str:
+    words = _distinct(items(schema))
+    return f"a list, each {' or '.join(words)}" if words else "a list"
 
 
-def _bounds(low: Any, high: Any, above: str, below: str, limits: vol.Range | None) -> str:
-    words = []
-    if low is not None:
-        words.append(f"{'at least' if limits is None or limits.min_included else above} {low}")
-    if high is not None:
-        words.append(f"{'at most' if limits is None or limits.max_included else below} {high}")
+@type_words.register
+def _(schema: Rule) -> str:
+    return schema.expects
+
+
+@type_words.register
+def _(schema: vol.In) -> str:
+    return f"one of {', '.join(choices_of(schema))}"
+
+
+@type_words.register
+def _(schema: vol.Range) -> str:
+    return _bounds(
+        schema.min,
+        schema.max,
+        least="at least" if schema.min_included else "above",
+        most="at most" if schema.max_included else "below",
+    )
+
+
+@type_words.register
+def _(schema: vol.Length) -> str:
+    if (schema.min, schema.max) == (1, None):
+        return "not empty"
+    return f"with a length of {_bounds(schema.min, schema.max)}"
+
+
+@type_words.register
+def _(schema: vol.Match) -> str:
+    return f"matching {schema.pattern.pattern}"
+
+
+@type_words.register
+def _(schema: vol.Coerce) -> str:
+    return type_words(schema.type)
+
+
+@type_words.register(type)
+@type_words.register(type(None))
+def _(schema: type | None) -> str:
+    return "nothing" if schema is None else _TYPES.get(schema, schema.__name__)
+
+
+def _distinct(schemas: Iterable[Any]) -> Sequence[str]:
+    return [words for words in dict.fromkeys(map(type_words, schemas)) if words]
+
+
+def _bounds(low: Any, high: Any, *, least: str = "at least", most: str = "at most") -> str:
+    words = [] if low is None else [f"{least} {low}"]
+    words += [] if high is None else [f"{most} {high}"]
     return " and ".join(words)
 
 
 def _function_words(function: Any) -> str:
-    kind = function if inspect.isroutine(function) else type(function)
-    # What a factory returns is a nested function: its name is the factory's.
-    name = str(kind.__qualname__).split(".<locals>", 1)[0].rsplit(".", 1)[-1]
-    told = inspect.getdoc(function) if inspect.isroutine(function) else None
-    if not told:
-        return name.strip("_").replace("_", " ").lower()
-    first = told.split("\n\n", 1)[0].replace("\n", " ").rstrip(".")
-    return first[:1].lower() + first[1:]
-
-
-def mappings(schema: Any) -> Iterator[Mapping[Any, Any]]:
-    """The mappings that ``schema`` takes as alternatives, or as one."""
-    if isinstance(schema, vol.Schema):
-        yield from mappings(schema.schema)
-    elif isinstance(schema, vol.Msg):
-        yield from mappings(schema.schema)
-    elif isinstance(schema, Mapping):
-        yield schema
-    else:
-        for validator in getattr(schema, "validators", ()):
-            yield from mappings(validator)
-
-
-def _items(schema: Any) -> Iterator[Any]:
-    """What ``schema`` takes as an item, where it takes a list."""
-    if isinstance(schema, vol.Schema | vol.Msg):
-        yield from _items(schema.schema)
-    elif isinstance(schema, Each):
-        yield schema.item
-    elif isinstance(schema, list | tuple):
-        yield from schema
-    else:
-        for validator in getattr(schema, "validators", ()):
-            yield from _items(validator)
-
-
-def schemas_at(schema: Any, path: KeyPath) -> Sequence[Any]:
-    """The parts of ``schema`` that a value at ``path`` has to do with; empty if none is seen."""
-    found = [schema]
-    for key in path:
-        if isinstance(key, int):
-            found = [item for each in found for item in _items(each)]
-        else:
-            found = [value for each in found for value in _values_at(each, key)]
-    return found
-
-
-def _values_at(schema: Any, key: str) -> Iterator[Any]:
-    for mapping in mappings(schema):
-        if key in mapping:
-            yield mapping[key]
-        else:
-            yield from (value for marker, value in mapping.items() if not _is_literal(marker))
-
-
-def keys_at(schema: Any, path: KeyPath) -> Sequence[str]:
-    """The keys that a mapping at ``path`` may have."""
-    return tuple(
-        str(marker)
-        for each in schemas_at(schema, path)
-        for mapping in mappings(each)
-        for marker in mapping
-        if _is_literal(marker)
-    )
-
-
-def choices_at(schema: Any, path: KeyPath) -> Sequence[str]:
-    """The words of which the value at ``path`` must be one, when it is so."""
-    found = list(schemas_at(schema, path))
-    for each in found:
-        found += getattr(each, "validators", ())
-    return tuple(word for each in found if isinstance(each, vol.In) for word in _words(each))
-
-
-def _words(choice: vol.In) -> Sequence[str]:
-    words = map(str, choice.container)
-    return sorted(words) if isinstance(choice.container, set | frozenset) else list(words)
-
-
-def _is_literal(marker: Any) -> bool:
-    return isinstance(getattr(marker, "schema", marker), str)
+    """What a validator function says that it expects when it is given nothing it could take."""
+    try:
+        function(_NOTHING)
+    except vol.Invalid as error:
+        said = str(error.msg).split("; ", 1)[0]
+        if said.startswith("expected ") and repr(_NOTHING) not in said:
+            return said.removeprefix("expected ")
+    except Exception:  # noqa: BLE001 (a plugin's function may raise anything)
+        return ""
+    return ""
 
 
 def _is_required(marker: Any) -> bool:
@@ -221,7 +194,3 @@ def _default_of(marker: Any) -> str | None:
     if isinstance(default, vol.Undefined):
         return None
     return json.dumps(default(), default=str)
-
-
-def _key_words(marker: Any) -> str:
-    return str(marker) if _is_literal(marker) else "*"

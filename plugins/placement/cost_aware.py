@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 from voluptuous import All, Invalid, Optional, Required
@@ -115,6 +115,11 @@ class CostAware(Placement):
             description="a price to assume for a VM without one, or 'reject'",
         ): _unknown_price,
     }
+
+    @classmethod
+    def named_clouds(cls, options: Mapping[str, Any]) -> Collection[str]:
+        """Those with prices."""
+        return list(options["prices"])
 
     def __init__(self, options: Mapping[str, Any], environment: Environment) -> None:
         super().__init__(options, environment)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 from voluptuous import All, In, Length, Optional
 
-from isoneph.core.errors import ConfigInvalid, PluginError
+from isoneph.core.errors import PluginError
 from isoneph.core.model import Candidate, PlacementRequest, Weight
 from isoneph.core.plugin import Environment, OptionSchema, Placement
 from isoneph.plugins.placement.links import LINKS, Tables, Targets, parse
@@ -80,11 +80,16 @@ class LatencyAware(Placement):
         ): In(["reject", "worst"]),
     }
 
+    @classmethod
+    def problems(cls, options: Mapping[str, Any]) -> Sequence[str]:
+        """Without any figures there is nothing to go by."""
+        if options.get("measurements") is None and not options["links"]:
+            return ["expected 'links', 'measurements' or both"]
+        return ()
+
     def __init__(self, options: Mapping[str, Any], environment: Environment) -> None:
         super().__init__(options, environment)
         file = options.get("measurements")
-        if file is None and not options["links"]:
-            raise ConfigInvalid(["latency-aware needs 'links', 'measurements' or both"])
         self._file = None if file is None else Path(file)
         self._stamp: tuple[int, ...] = ()
         self._towards: str | None = options.get("towards")

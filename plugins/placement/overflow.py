@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, ClassVar
 
 from voluptuous import All, Invalid, Optional, Required
@@ -46,6 +46,11 @@ class Overflow(Placement):
             "included, at which the cloud counts as full",
         ): {name: count},
     }
+
+    @classmethod
+    def named_clouds(cls, options: Mapping[str, Any]) -> Collection[str]:
+        """Those in the order and those with a bound."""
+        return [*options["order"], *options["keep"]]
 
     def __init__(self, options: Mapping[str, Any], environment: Environment) -> None:
         super().__init__(options, environment)

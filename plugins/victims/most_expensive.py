@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, ClassVar
 
 from voluptuous import Invalid, Optional, Required
@@ -55,6 +55,11 @@ class MostExpensive(Victims):
             "unknown_price", default=0.0, description="price to assume for a VM without one"
         ): _price,
     }
+
+    @classmethod
+    def named_clouds(cls, options: Mapping[str, Any]) -> Collection[str]:
+        """Those with prices."""
+        return list(options["prices"])
 
     def __init__(self, options: Mapping[str, Any], environment: Environment) -> None:
         super().__init__(options, environment)

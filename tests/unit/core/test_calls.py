@@ -25,7 +25,6 @@ def names() -> list[str]:
 
 async def test_results_and_errors_come_through(pool: CallPool) -> None:
     assert await pool.run(5, pow, 2, 10) == 1024
-    assert await pool.run(5, lambda: None) is None
     with pytest.raises(ValueError, match="invalid literal"):
         await pool.run(5, int, "x")
 
@@ -42,7 +41,7 @@ async def test_a_hung_call_is_given_up_and_what_waits_behind_it_was_never_begun(
     pool: CallPool,
 ) -> None:
     release = threading.Event()
-    ran = []
+    ran: list[int] = []
     hung = [asyncio.create_task(pool.run(0.05, release.wait, 10)) for _ in range(2)]
     behind = asyncio.create_task(pool.run(0.02, ran.append, 1))
     for task in hung:

@@ -116,9 +116,9 @@ def test_a_common_option_that_one_driver_does_not_know_names_the_cloud(
         "clouds.yaml",
         "clouds:\n  uniform: {driver: fake, region: x}\n  quebec: {driver: bare}\n",
     )
+    problem = "unknown key; expected one of script (on quebec)"
     assert directory.problems() == [
-        "applications/mme.yaml:3: types.worker.options.flavor: unknown key; "
-        "expected one of script (on quebec)"
+        f"applications/mme.yaml:3: types.worker.options.flavor: {problem}"
     ]
 
 

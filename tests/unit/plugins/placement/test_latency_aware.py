@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from voluptuous import MultipleInvalid
+from voluptuous import MultipleInvalid, Schema
 
-from isoneph.core.errors import ConfigInvalid, PluginError
+from isoneph.core.errors import PluginError
 from isoneph.core.model import Candidate, CloudUse, PlacementRequest, Weight
 from isoneph.core.testing.policies import build_plugin
 from isoneph.plugins.placement.latency_aware import LatencyAware
@@ -191,8 +191,8 @@ def test_every_start_needs_a_usable_file(tmp_path: Path) -> None:
 
 
 def test_needs_figures_from_somewhere() -> None:
-    with pytest.raises(ConfigInvalid, match="needs 'links', 'measurements' or both"):
-        build_plugin(LatencyAware, {"towards": "ran1"})
+    problems = LatencyAware.problems(Schema(LatencyAware.schema)({}))
+    assert list(problems) == ["expected 'links', 'measurements' or both"]
 
 
 @pytest.mark.parametrize(
