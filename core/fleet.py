@@ -61,6 +61,8 @@ class _View:
     begun: float = float("-inf")
     task: asyncio.Task[None] | None = None
     made: dict[str, tuple[float, Vm]] = field(default_factory=dict)
+    #: The cloud's ids of VMs that were seen ACTIVE.
+    booted: set[str] = field(default_factory=set)
     gone: dict[str, float] = field(default_factory=dict)
 
     def owing(self, now: float) -> CloudError:
@@ -230,6 +232,10 @@ class Fleet:
         view.gone[vm.cloud_id] = self._clock.time()
         view.made.pop(vm.cloud_id, None)
 
+    def booted(self, vm: Vm) -> bool:
+        """Whether this process saw the VM ACTIVE: if it is in ERROR now, it broke down later."""
+        return vm.cloud_id in self._views[vm.cloud].booted
+
     async def close(self) -> None:
         """Stop listings under way."""
         tasks = [view.task for view in self._views.values() if view.task is not None]
@@ -274,8 +280,10 @@ class Fleet:
     def take_listing(self, cloud: str, begun: float, vms: Iterable[Vm]) -> None:
         """Take in a cloud's answer to a listing asked for at ``begun``."""
         view = self._views[cloud]
-        view.listing = _Listing.of(begun, vms)
+        view.listing = listing = _Listing.of(begun, vms)
         view.error = None
+        active = {key for key, vm in listing.vms.items() if vm.state is VmState.ACTIVE}
+        view.booted = active | (view.booted & listing.vms.keys())
         view.made = {key: made for key, made in view.made.items() if made[0] >= begun}
         view.gone = {key: at for key, at in view.gone.items() if at >= begun}
         self._ledger.covered(cloud, begun)

@@ -115,13 +115,17 @@ class Placer:
         return self._stories.get(vm_id) or Story()
 
     def note_failed_boot(self, vm: Vm) -> None:
-        """Remember, once, that a VM ended in ERROR, or never came up, on its cloud."""
+        """Remember, once, that a VM ended in ERROR, or never came up, on its cloud.
+
+        When it had booted and broke down later, that says nothing about the cloud's capacity.
+        """
         story = self._tell(vm.id)
         if vm.cloud_id in story.failed:
             return
         story.failed.add(vm.cloud_id)
         error = BootFailed(vm.fault or f"still {vm.state} after {self._age(vm):.0f} s")
-        self._gateways[vm.cloud].avoidance.note(error, vm.type)
+        if not self._fleet.booted(vm):
+            self._gateways[vm.cloud].avoidance.note(error, vm.type)
         self._note_refusal(vm.id, vm.cloud, error)
 
     def rank(self, plan: Plan, book: Book, unlisted: Mapping[str, CloudError]) -> Ranking:

@@ -25,16 +25,18 @@ pytest.register_assert_rewrite(
     "isoneph.core.testing.stores",
 )
 
-from isoneph.core.testing.clouds import CloudConformance  # noqa: E402 (after the line above)
+from isoneph.core.clock import SystemClock  # noqa: E402 (sorted with the others)
+from isoneph.core.testing.clouds import CloudConformance  # noqa: E402 (after the rewriting)
 from isoneph.core.testing.environment import (  # noqa: E402 (sorted with the others)
     FakeClock,
     NullMetrics,
+    build_plugin,
     make_environment,
+    make_request,
 )
-from isoneph.core.testing.policies import (  # noqa: E402 (after the rewriting is registered)
+from isoneph.core.testing.policies import (  # noqa: E402 (after the rewriting)
     PlacementConformance,
     VictimsConformance,
-    build_plugin,
 )
 
 if TYPE_CHECKING:
@@ -46,9 +48,11 @@ __all__ = [
     "NullMetrics",
     "PlacementConformance",
     "StoreConformance",
+    "SystemClock",
     "VictimsConformance",
     "build_plugin",
     "make_environment",
+    "make_request",
 ]
 
 

@@ -9,6 +9,7 @@ import string
 import sys
 import threading
 import uuid
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ from isoneph.core import identity
 from isoneph.core.errors import InvalidRequest
 from isoneph.core.model import LIVE_STATES, Vm, VmRequest, VmState, VmType
 from isoneph.core.plugin import Cloud
+from isoneph.core.testing.environment import make_request
 from isoneph.core.testing.schemas import undescribed_options, unfit_defaults
 
 T = TypeVar("T")
@@ -37,7 +39,7 @@ FULL_TAGS = {
 FIRST_POLL, LONGEST_POLL = 0.02, 2.0
 
 
-class CloudConformance:
+class CloudConformance(ABC):
     """What every cloud driver keeps to.
 
     Inherit it in a class whose name begins with ``Test`` and say how to make the driver::
@@ -70,9 +72,9 @@ class CloudConformance:
     #: Whether an ACTIVE VM has an address.
     has_addresses: ClassVar[bool] = True
 
+    @abstractmethod
     def make_cloud(self, tmp_path: Path) -> Cloud:
         """A driver that is not started."""
-        raise NotImplementedError
 
     def make_request(
         self,
@@ -82,22 +84,8 @@ class CloudConformance:
         tags: Mapping[str, str] | None = None,
     ) -> VmRequest:
         """A request such as the core makes, for a new VM."""
-        vm_id = identity.new_id()
-        own_tags = {
-            identity.TAG_APPLICATION: application,
-            identity.TAG_ID: vm_id,
-            identity.TAG_TYPE: type_name,
-            identity.TAG_REQUEST: "0123456789abcdef" * 4,
-            identity.TAG_ATTEMPT: "2",
-            identity.TAG_PLACED_AT: identity.format_time(1_700_000_000.123456),
-        }
-        return VmRequest(
-            id=vm_id,
-            application=application,
-            type=VmType(name=type_name, resources=self.resources, options=self.type_options),
-            name=identity.name_of(application, type_name, vm_id),
-            tags={**(tags or {}), **own_tags},
-        )
+        vm_type = VmType(name=type_name, resources=self.resources, options=self.type_options)
+        return make_request(application, vm_type, tags)
 
     def wait(self, cloud: Cloud, seconds: float) -> None:
         """Let ``seconds`` pass for the cloud."""
@@ -113,8 +101,9 @@ class CloudConformance:
         return None
 
     def has_foreign_vm(self, cloud: Cloud, cloud_id: str) -> bool:
-        """Whether the VM that :meth:`add_foreign_vm` added is still there, untouched."""
-        raise NotImplementedError
+        """Whether the VM that :meth:`add_foreign_vm` added is still there, untouched; to be
+        given along with it."""
+        return False
 
     def provoke_leftover(self, cloud: Cloud, vm: Vm) -> bool:
         """Arrange that ``vm``, which is deleted next, leaves something behind; False when that

@@ -5,8 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
-from isoneph.core.plugin import Clock, Environment, Metrics
+from voluptuous import Schema
+
+from isoneph.core import identity
+from isoneph.core.model import VmRequest, VmType
+from isoneph.core.plugin import Clock, Environment, Metrics, Plugin
+
+P = TypeVar("P", bound=Plugin)
 
 
 class FakeClock:
@@ -72,4 +80,40 @@ def make_environment(
         logger=logging.getLogger(f"isoneph.test.{name}"),
         metrics=metrics or NullMetrics(),
         timeout=timeout,
+    )
+
+
+def build_plugin(
+    plugin: type[P],
+    options: Mapping[str, Any] | None = None,
+    name: str = "test",
+    *,
+    environment: Environment | None = None,
+) -> P:
+    """A plugin made as the core makes it: its schema validates ``options`` and fills in
+    defaults. Without an environment it gets that of :func:`make_environment`, called ``name``.
+    Raises voluptuous.MultipleInvalid for options that the schema refuses."""
+    checked = Schema(plugin.schema)(dict(options or {}))
+    return plugin(checked, environment or make_environment(name))
+
+
+def make_request(
+    application: str, vm_type: VmType, tags: Mapping[str, str] | None = None
+) -> VmRequest:
+    """A request for a new VM with all tags, such as the core makes."""
+    vm_id = identity.new_id()
+    own_tags = {
+        identity.TAG_APPLICATION: application,
+        identity.TAG_ID: vm_id,
+        identity.TAG_TYPE: vm_type.name,
+        identity.TAG_REQUEST: "0123456789abcdef" * 4,
+        identity.TAG_ATTEMPT: "2",
+        identity.TAG_PLACED_AT: identity.format_time(1_700_000_000.123456),
+    }
+    return VmRequest(
+        id=vm_id,
+        application=application,
+        type=vm_type,
+        name=identity.name_of(application, vm_type.name, vm_id),
+        tags={**(tags or {}), **own_tags},
     )

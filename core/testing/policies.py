@@ -8,7 +8,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from typing import Any, ClassVar, NamedTuple
 
 import pytest
 from voluptuous import Schema
@@ -24,25 +24,14 @@ from isoneph.core.model import (
     VmState,
     Weight,
 )
-from isoneph.core.plugin import Placement, Plugin, Victims
-from isoneph.core.testing.environment import make_environment
+from isoneph.core.plugin import Placement, Victims
 from isoneph.core.testing.schemas import undescribed_options, unfit_defaults
-
-P = TypeVar("P", bound=Plugin)
 
 #: Reasons are shown in tables and logs: one short line.
 LONGEST_REASON = 250
 #: The size that the large scenes have.
 CLOUDS = 100
 VMS = 10_000
-
-
-def build_plugin(
-    plugin: type[P], options: Mapping[str, Any] | None = None, name: str = "test"
-) -> P:
-    """A plugin made as the core makes it: its schema validates ``options`` and fills in
-    defaults. Raises voluptuous.MultipleInvalid for options that the schema refuses."""
-    return plugin(Schema(plugin.schema)(dict(options or {})), make_environment(name))
 
 
 class Names(NamedTuple):

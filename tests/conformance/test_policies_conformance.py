@@ -13,7 +13,7 @@ from voluptuous import Optional
 
 from isoneph.core.model import Candidate, PlacementRequest, VictimCandidate, VictimRequest, Weight
 from isoneph.core.plugin import OptionSchema, Placement, Victims
-from isoneph.core.testing.policies import PlacementConformance, VictimsConformance, build_plugin
+from isoneph.core.testing import PlacementConformance, VictimsConformance, build_plugin
 from isoneph.plugins.placement.cost_aware import CostAware
 from isoneph.plugins.placement.count_balance import CountBalance
 from isoneph.plugins.placement.latency_aware import LatencyAware

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from installed import Distributions
+
 STARTED_WITHIN = 10.0
 
 
@@ -71,3 +73,9 @@ def start_redis() -> Iterator[Callable[..., RedisServer]]:
 def redis_server(start_redis: Callable[..., RedisServer]) -> str:
     """The URL of a Redis server that all tests share: let each use a prefix of its own."""
     return start_redis().url
+
+
+@pytest.fixture(scope="session")
+def distributions(tmp_path_factory: pytest.TempPathFactory) -> Distributions:
+    """The sdist and the wheels, built once."""
+    return Distributions(tmp_path_factory.mktemp("distributions"))

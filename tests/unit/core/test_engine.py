@@ -287,3 +287,15 @@ async def test_what_shows_up_between_two_tries_is_taken_back_for_good(world: Wor
     assert creation.placed[0].existed
     await settle(balancer, world.clock, rounds=8)
     assert live(world) == [("uniform", creation.placed[0].vm.id)]
+
+
+async def test_a_vm_that_broke_down_may_be_placed_on_its_cloud_again(world: World) -> None:
+    balancer = await world.balancer({"uniform": {}})
+    vm = await create(balancer)
+    await settle(balancer, world.clock, rounds=1)
+    record = world.cloud("uniform").vms()[0]
+    world.cloud("uniform").set_vm_state(record.cloud_id, VmState.ERROR, "died")
+    await settle(balancer, world.clock, rounds=2)
+    again = await balancer.get(vm.id)
+    assert (again.cloud, again.state, again.attempt) == ("uniform", VmState.ACTIVE, 2)
+    assert [r.code for r in balancer.placer.story(vm.id).refusals] == ["boot_failed"]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from isoneph.core.errors import InvalidRequest, NoCapacity, QuotaExceeded, Unreachable
 from isoneph.core.model import Quota, VmRequest, VmState, VmType
-from isoneph.core.testing import CloudConformance, FakeClock, make_environment
+from isoneph.core.testing import FakeClock, make_environment, make_request
 from isoneph.plugins.clouds.mock import MockCloud
 
 
@@ -20,15 +20,14 @@ def make_cloud(clock: FakeClock | None = None, name: str = "here", **options: An
     return cloud
 
 
-def make_request(
+def request_of(
     type_name: str = "small",
     *,
     resources: Mapping[str, float] | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> VmRequest:
-    request = CloudConformance().make_request("app", type_name=type_name)
     vm_type = VmType(name=type_name, resources=resources or {}, options=options or {})
-    return replace(request, type=vm_type)
+    return make_request("app", vm_type)
 
 
 def states(cloud: MockCloud) -> list[str]:
@@ -38,7 +37,7 @@ def states(cloud: MockCloud) -> list[str]:
 def test_a_vm_builds_for_its_boot_time() -> None:
     clock = FakeClock()
     cloud = make_cloud(clock, boot_seconds=30)
-    assert cloud.create_vm(make_request()).state is VmState.BUILDING
+    assert cloud.create_vm(request_of()).state is VmState.BUILDING
     clock.advance(29.9)
     assert states(cloud) == ["BUILDING"]
     clock.advance(0.2)
@@ -47,15 +46,15 @@ def test_a_vm_builds_for_its_boot_time() -> None:
 
 def test_create_answers_building_even_without_boot_time() -> None:
     cloud = make_cloud()
-    assert cloud.create_vm(make_request()).state is VmState.BUILDING
+    assert cloud.create_vm(request_of()).state is VmState.BUILDING
     assert states(cloud) == ["ACTIVE"]
 
 
 def test_a_type_may_have_its_own_boot_time() -> None:
     clock = FakeClock()
     cloud = make_cloud(clock, boot_seconds=30)
-    cloud.create_vm(make_request("quick", options={"boot_seconds": 1}))
-    cloud.create_vm(make_request("slow"))
+    cloud.create_vm(request_of("quick", options={"boot_seconds": 1}))
+    cloud.create_vm(request_of("slow"))
     clock.advance(2)
     assert states(cloud) == ["ACTIVE", "BUILDING"]
 
@@ -64,7 +63,7 @@ def boot_times(cloud: MockCloud, clock: FakeClock, lists: int = 0) -> list[float
     """After how many seconds each of five VMs is up, with ``lists`` calls between the creates."""
     begin = clock.time()
     for _ in range(5):
-        cloud.create_vm(make_request())
+        cloud.create_vm(request_of())
         for _ in range(lists):
             cloud.list_vms("app")
     times: dict[str, float] = {}
@@ -102,7 +101,7 @@ def test_seeds_and_clouds_differ_in_their_luck() -> None:
 def test_calls_take_their_time_on_the_clock() -> None:
     clock = FakeClock()
     cloud = make_cloud(clock, latency={"create": 2, "list": {"uniform": [3, 4]}, "any": 0.5})
-    vm = cloud.create_vm(make_request())
+    vm = cloud.create_vm(request_of())
     assert clock.paused == 2
     cloud.get_vm(vm)
     cloud.get_limits()
@@ -115,7 +114,7 @@ def test_calls_take_their_time_on_the_clock() -> None:
 def test_calls_without_latency_never_pause() -> None:
     clock = FakeClock()
     cloud = make_cloud(clock, latency={"delete": 1})
-    cloud.create_vm(make_request())
+    cloud.create_vm(request_of())
     cloud.list_vms("app")
     assert clock.paused == 0
 
@@ -123,7 +122,7 @@ def test_calls_without_latency_never_pause() -> None:
 def test_quotas_count_everybodys_vms() -> None:
     cloud = make_cloud(quotas={"instances": 3, "cores": 8, "ram": None})
     cloud.simulation.add_vm(resources={"cores": 2})
-    big = make_request(resources={"cores": 4, "ram": 4096, "licences": 9})
+    big = request_of(resources={"cores": 4, "ram": 4096, "licences": 9})
     cloud.create_vm(big)
     assert cloud.get_limits() == {
         "instances": Quota(limit=3, used=2),
@@ -131,34 +130,34 @@ def test_quotas_count_everybodys_vms() -> None:
         "ram": Quota(limit=None, used=4096),
     }
     with pytest.raises(QuotaExceeded, match="for cores: asked for 4, used 6 of 8"):
-        cloud.create_vm(make_request(resources={"cores": 4}))
-    cloud.create_vm(make_request(resources={"cores": 2}))
+        cloud.create_vm(request_of(resources={"cores": 4}))
+    cloud.create_vm(request_of(resources={"cores": 2}))
     with pytest.raises(QuotaExceeded, match="for instances: asked for 1, used 3 of 3"):
-        cloud.create_vm(make_request())
+        cloud.create_vm(request_of())
     assert len(cloud.list_vms("app")) == 2
 
 
 def test_without_quotas_there_are_no_limits() -> None:
     cloud = make_cloud()
-    cloud.create_vm(make_request(resources={"cores": 1e9}))
+    cloud.create_vm(request_of(resources={"cores": 1e9}))
     assert cloud.get_limits() == {}
 
 
 def test_capacity_is_by_type_and_comes_back() -> None:
     cloud = make_cloud(capacity={"small": 1, "none": 0})
-    vm = cloud.create_vm(make_request("small"))
-    cloud.create_vm(make_request("large"))
+    vm = cloud.create_vm(request_of("small"))
+    cloud.create_vm(request_of("large"))
     for full in ("small", "none"):
         with pytest.raises(NoCapacity, match=f"type '{full}'"):
-            cloud.create_vm(make_request(full))
+            cloud.create_vm(request_of(full))
     cloud.delete_vm(vm)
-    cloud.create_vm(make_request("small"))
+    cloud.create_vm(request_of("small"))
 
 
 def test_a_vm_is_deleting_for_a_while_and_counts_until_it_is_gone() -> None:
     clock = FakeClock()
     cloud = make_cloud(clock, delete_seconds=10, quotas={"instances": 1})
-    vm = cloud.create_vm(make_request())
+    vm = cloud.create_vm(request_of())
     cloud.delete_vm(vm)
     clock.advance(6)
     cloud.delete_vm(vm)
@@ -168,7 +167,7 @@ def test_a_vm_is_deleting_for_a_while_and_counts_until_it_is_gone() -> None:
     assert states(cloud) == []
     assert cloud.get_vm(vm) is None
     assert cloud.get_limits()["instances"].used == 0
-    cloud.create_vm(make_request())
+    cloud.create_vm(request_of())
     assert len(cloud.simulation.vms()) == 1
 
 
@@ -176,9 +175,9 @@ def test_each_vm_has_its_own_address() -> None:
     def addresses(name: str) -> list[str]:
         cloud = make_cloud(name=name)
         for _ in range(10):
-            vm = cloud.create_vm(make_request())
+            vm = cloud.create_vm(request_of())
             assert vm.addresses.keys() == {"mock"}
-            cloud.delete_vm(cloud.create_vm(make_request()))
+            cloud.delete_vm(cloud.create_vm(request_of()))
         return [vm.addresses["mock"][0] for vm in cloud.list_vms("app")]
 
     first, same, other = addresses("a"), addresses("a"), addresses("b")
@@ -190,7 +189,7 @@ def test_each_vm_has_its_own_address() -> None:
 def test_creating_twice_makes_two_vms() -> None:
     """As on a real cloud without idempotency: whoever asks twice is seen to have done so."""
     cloud = make_cloud()
-    request = make_request()
+    request = request_of()
     first, second = cloud.create_vm(request), cloud.create_vm(request)
     assert first.id == second.id
     assert first.cloud_id != second.cloud_id
@@ -202,14 +201,14 @@ def test_creating_twice_makes_two_vms() -> None:
 def test_a_bad_type_is_named_and_makes_nothing(options: dict[str, Any]) -> None:
     cloud = make_cloud()
     with pytest.raises(InvalidRequest, match=f"type 'odd': .*'{next(iter(options))}'"):
-        cloud.create_vm(make_request("odd", options=options))
+        cloud.create_vm(request_of("odd", options=options))
     assert cloud.simulation.vms() == []
 
 
 def test_tags_that_are_not_isonephs_make_nothing() -> None:
     cloud = make_cloud()
     with pytest.raises(InvalidRequest, match="tags"):
-        cloud.create_vm(replace(make_request(), tags={}))
+        cloud.create_vm(replace(request_of(), tags={}))
     assert cloud.simulation.vms() == []
 
 

@@ -16,8 +16,8 @@ from isoneph.core.errors import (
     Unauthorized,
     Unreachable,
 )
-from isoneph.core.model import Leftover, VmRequest
-from isoneph.core.testing import CloudConformance, FakeClock, make_environment
+from isoneph.core.model import Leftover, VmRequest, VmType
+from isoneph.core.testing import FakeClock, make_environment, make_request
 from isoneph.plugins.clouds.mock import MockCloud
 from isoneph.plugins.clouds.mock.faults import FAULTS
 from isoneph.plugins.clouds.mock.values import CALLS
@@ -29,16 +29,16 @@ def make_cloud(*faults: dict[str, Any], clock: FakeClock | None = None, **more: 
     return cloud
 
 
-def make_request(type_name: str = "small") -> VmRequest:
-    return CloudConformance().make_request("app", type_name=type_name)
+def request_of(type_name: str = "small") -> VmRequest:
+    return make_request("app", VmType(name=type_name))
 
 
 def every_call(cloud: MockCloud) -> dict[str, Callable[[], object]]:
     """Each call of the driver by name, on a VM that is there."""
-    vm = cloud.create_vm(make_request())
+    vm = cloud.create_vm(request_of())
     leftover = Leftover(cloud="here", kind="port", cloud_id="x", vm_id=vm.id)
     return {
-        "create": lambda: cloud.create_vm(make_request()),
+        "create": lambda: cloud.create_vm(request_of()),
         "get": lambda: cloud.get_vm(vm),
         "list": lambda: cloud.list_vms("app"),
         "delete": lambda: cloud.delete_vm(vm),
@@ -90,13 +90,13 @@ def test_a_fault_befalls_the_call_that_it_names(call: str) -> None:
 def test_a_create_that_fails_first_makes_nothing(fault: str) -> None:
     cloud = make_cloud({"fault": fault})
     with pytest.raises(ERRORS[fault]):
-        cloud.create_vm(make_request())
+        cloud.create_vm(request_of())
     assert cloud.simulation.vms() == []
 
 
 def test_timeout_after_create_leaves_the_vm() -> None:
     cloud = make_cloud({"fault": "timeout_after", "call": "create", "count": 1})
-    request = make_request()
+    request = request_of()
     with pytest.raises(OutcomeUnknown):
         cloud.create_vm(request)
     assert [vm.id for vm in cloud.list_vms("app")] == [request.id]
@@ -109,7 +109,7 @@ def test_timeout_after_create_can_show_the_vm_late() -> None:
         clock=clock,
         quotas={"instances": 5},
     )
-    request = make_request()
+    request = request_of()
     with pytest.raises(OutcomeUnknown):
         cloud.create_vm(request)
     clock.advance(19)
@@ -124,7 +124,7 @@ def test_timeout_after_create_can_show_the_vm_late() -> None:
 
 def test_timeouts_of_delete() -> None:
     cloud = make_cloud()
-    vm = cloud.create_vm(make_request())
+    vm = cloud.create_vm(request_of())
     cloud.simulation.inject("timeout_before", "delete", count=1)
     cloud.simulation.inject("timeout_after", "delete", count=1)
     with pytest.raises(OutcomeUnknown):
@@ -142,8 +142,8 @@ def test_error_after_accept(message: str | None) -> None:
     cloud = make_cloud(
         {**fault, "message": message} if message else fault, clock=clock, boot_seconds=10
     )
-    made = cloud.create_vm(make_request())
-    cloud.create_vm(make_request())
+    made = cloud.create_vm(request_of())
+    cloud.create_vm(request_of())
     building = cloud.get_vm(made)
     assert building is not None
     assert (building.state, building.fault) == ("BUILDING", None)
@@ -159,7 +159,7 @@ def test_hang_takes_its_time_and_does_nothing() -> None:
     clock = FakeClock()
     cloud = make_cloud({"fault": "hang", "seconds": 90, "call": "create"}, clock=clock)
     with pytest.raises(Unreachable):
-        cloud.create_vm(make_request())
+        cloud.create_vm(request_of())
     assert clock.paused == 90
     assert cloud.simulation.vms() == []
 
@@ -174,7 +174,7 @@ def test_throttle_tells_when_to_come_back() -> None:
 def test_leave_port() -> None:
     clock = FakeClock()
     cloud = make_cloud({"fault": "leave_port", "count": 1}, clock=clock, delete_seconds=5)
-    leaving, clean = (cloud.create_vm(make_request()) for _ in range(2))
+    leaving, clean = (cloud.create_vm(request_of()) for _ in range(2))
     cloud.delete_vm(leaving)
     cloud.delete_vm(clean)
     assert cloud.list_leftovers("app") == []
@@ -194,17 +194,17 @@ def test_a_fault_is_used_up() -> None:
     cloud = make_cloud({"fault": "quota", "count": 2})
     for _ in range(2):
         with pytest.raises(QuotaExceeded):
-            cloud.create_vm(make_request())
-    cloud.create_vm(make_request())
+            cloud.create_vm(request_of())
+    cloud.create_vm(request_of())
     (record,) = cloud.simulation.faults()
     assert (record.hits, record.remaining, record.configured) == (2, 0, True)
 
 
 def test_a_fault_befalls_the_types_that_it_names() -> None:
     cloud = make_cloud({"fault": "no_capacity", "types": ["large", "huge"]})
-    cloud.create_vm(make_request("small"))
+    cloud.create_vm(request_of("small"))
     with pytest.raises(NoCapacity):
-        cloud.create_vm(make_request("huge"))
+        cloud.create_vm(request_of("huge"))
 
 
 def test_a_fault_has_a_beginning_and_an_end() -> None:

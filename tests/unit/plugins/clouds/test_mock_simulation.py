@@ -10,8 +10,8 @@ from voluptuous import Invalid
 
 from isoneph.core import identity
 from isoneph.core.errors import QuotaExceeded, Throttled, Unreachable
-from isoneph.core.model import VmRequest, VmState
-from isoneph.core.testing import CloudConformance, FakeClock, make_environment
+from isoneph.core.model import VmRequest, VmState, VmType
+from isoneph.core.testing import FakeClock, make_environment, make_request
 from isoneph.plugins.clouds.mock import MockCloud, Simulation
 
 
@@ -44,8 +44,8 @@ def site(tmp_path: Path) -> Iterator[Site]:
         opened.close()
 
 
-def make_request(application: str = "app") -> VmRequest:
-    return CloudConformance().make_request(application, type_name="small")
+def small_request(application: str = "app") -> VmRequest:
+    return make_request(application, VmType(name="small"))
 
 
 def test_scripts_a_running_cloud_from_outside(site: Site) -> None:
@@ -74,7 +74,7 @@ def test_may_come_before_the_cloud(site: Site) -> None:
         cloud.list_vms("app")
     cloud.simulation.end_outage()
     with pytest.raises(QuotaExceeded):
-        cloud.create_vm(make_request())
+        cloud.create_vm(small_request())
 
 
 def test_outages_last_or_end(site: Site) -> None:
@@ -96,7 +96,7 @@ def test_clouds_of_one_file_are_apart(site: Site) -> None:
     east, west = site.cloud("east"), site.cloud("west")
     east.simulation.begin_outage()
     east.simulation.override(quotas={"instances": 0})
-    vm = west.create_vm(make_request())
+    vm = west.create_vm(small_request())
     assert west.simulation.calls() == {"create": 1}
     assert east.simulation.vms() == []
     east.simulation.end_outage()
@@ -108,7 +108,7 @@ def test_clouds_of_one_file_are_apart(site: Site) -> None:
 
 def test_counts_calls_that_fail_too(site: Site) -> None:
     cloud, simulation = site.cloud(), site.simulation()
-    vm = cloud.create_vm(make_request())
+    vm = cloud.create_vm(small_request())
     for _ in range(3):
         cloud.list_vms("app")
     simulation.begin_outage()
@@ -126,7 +126,7 @@ def test_overrides_hold_over_restarts_until_restored(site: Site) -> None:
     cloud = site.cloud(**options)
     assert simulation.options["boot_seconds"] == {"uniform": [1, 2]}
     for _ in range(2):
-        cloud.create_vm(make_request())
+        cloud.create_vm(small_request())
     simulation.restore()
     assert cloud.get_limits()["instances"].limit == 1
     assert simulation.options["boot_seconds"] == 5
@@ -154,11 +154,11 @@ def test_refuses_what_is_wrong(site: Site) -> None:
 
 def test_foreign_vms_are_seen_by_the_simulation_only(site: Site) -> None:
     cloud, simulation = site.cloud(), site.simulation()
-    mine = cloud.create_vm(make_request())
+    mine = cloud.create_vm(small_request())
     foreign = [
         simulation.add_vm("legacy", tags={"Name": "legacy"}, resources={"cores": 4}),
         simulation.add_vm("half", type="small", tags={identity.TAG_APPLICATION: "app"}),
-        simulation.add_vm("other", tags=make_request("other").tags),
+        simulation.add_vm("other", tags=small_request("other").tags),
     ]
     assert cloud.list_vms("app") == [replace(mine, state=VmState.ACTIVE)]
     for cloud_id in foreign:
@@ -176,7 +176,7 @@ def test_foreign_vms_are_seen_by_the_simulation_only(site: Site) -> None:
 def test_a_vm_of_isoneph_can_be_planted(site: Site) -> None:
     """As an orphan that another replica's create left."""
     cloud, simulation = site.cloud(), site.simulation()
-    request = make_request()
+    request = small_request()
     cloud_id = simulation.add_vm(request.name, type="small", tags=request.tags)
     (vm,) = cloud.list_vms("app")
     assert (vm.id, vm.cloud_id, vm.state) == (request.id, cloud_id, "ACTIVE")
@@ -184,7 +184,7 @@ def test_a_vm_of_isoneph_can_be_planted(site: Site) -> None:
 
 def test_vms_change_behind_isonephs_back(site: Site) -> None:
     cloud, simulation = site.cloud(delete_seconds=60), site.simulation()
-    failing, going, deleting = (cloud.create_vm(make_request()) for _ in range(3))
+    failing, going, deleting = (cloud.create_vm(small_request()) for _ in range(3))
     simulation.set_vm_state(failing.cloud_id, VmState.ERROR, "host is down")
     simulation.remove_vm(going.cloud_id)
     failed = cloud.get_vm(failing)
@@ -249,7 +249,7 @@ def test_chance_goes_on_over_restarts(site: Site) -> None:
 
 def test_memory_is_private_and_lasts_as_long_as_the_cloud(site: Site) -> None:
     cloud = MockCloud({}, make_environment("east", clock=site.clock))
-    cloud.simulation.add_vm(tags=make_request().tags)
+    cloud.simulation.add_vm(tags=small_request().tags)
     cloud.start()
     assert len(cloud.list_vms("app")) == 1
     cloud.close()

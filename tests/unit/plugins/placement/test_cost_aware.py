@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from voluptuous import MultipleInvalid
 
 from isoneph.core.model import Candidate, CloudUse, PlacementRequest, Weight
-from isoneph.core.testing.policies import build_plugin
+from isoneph.core.testing import build_plugin
 from isoneph.plugins.placement.cost_aware import CostAware
 
 TIERS = [{"up_to_gb": 100, "price": 0.09}, {"price": 0.05}]

@@ -12,7 +12,7 @@ from voluptuous import MultipleInvalid, Schema
 
 from isoneph.core.errors import PluginError
 from isoneph.core.model import Candidate, CloudUse, PlacementRequest, Weight
-from isoneph.core.testing.policies import build_plugin
+from isoneph.core.testing import build_plugin
 from isoneph.plugins.placement.latency_aware import LatencyAware
 
 LINKS: list[Mapping[str, Any]] = [

@@ -6,7 +6,7 @@ import pytest
 from voluptuous import MultipleInvalid
 
 from isoneph.core.model import Candidate, CloudUse, PlacementRequest, Weight
-from isoneph.core.testing.policies import build_plugin
+from isoneph.core.testing import build_plugin
 from isoneph.plugins.placement.overflow import Overflow
 
 REQUEST = PlacementRequest(application="shop", type="worker", resources={"instances": 1})

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isoneph.core.model import Candidate, CloudUse, Limits, PlacementRequest, Quota
-from isoneph.core.testing.policies import build_plugin
+from isoneph.core.testing import build_plugin
 from isoneph.plugins.placement.quota import QuotaPolicy
 
 NEEDS = {"instances": 1.0, "cores": 2.0, "ram": 4096.0}

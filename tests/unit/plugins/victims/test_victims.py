@@ -9,7 +9,7 @@ from voluptuous import MultipleInvalid
 
 from isoneph.core.model import CloudUse, VictimCandidate, VictimRequest, Vm, VmState, Weight
 from isoneph.core.plugin import Victims
-from isoneph.core.testing.policies import build_plugin
+from isoneph.core.testing import build_plugin
 from isoneph.plugins.victims.age import Newest, Oldest
 from isoneph.plugins.victims.largest_cloud import LargestCloud
 from isoneph.plugins.victims.most_expensive import MostExpensive

@@ -1,0 +1,1 @@
+"""Example plugins for isoneph; entry points name their classes in pyproject.toml."""
