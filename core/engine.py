@@ -166,13 +166,12 @@ class Healer:
         found = await asyncio.gather(
             *(gateway.list_leftovers(name) for gateway in gateways), return_exceptions=True
         )
-        present = self.balancer.fleet.places()
         left: list[Leftover] = []
         for gateway, outcome in zip(gateways, found, strict=True):
             if isinstance(outcome, BaseException):
                 LOG.warning("cloud %s: leftovers not listed: %s", gateway.name, outcome)
             else:
-                left.extend(one for one in outcome if (one.cloud, one.vm_id) not in present)
+                left.extend(one for one in outcome if not self._being_made(one))
         for ripe in self._left.ripe(left, self.balancer.settings.healing.grace):
             leftover: Leftover = ripe  # type: ignore[assignment]  # only leftovers were handed in
             try:
@@ -187,6 +186,11 @@ class Healer:
                 )
             except CloudError as error:
                 LOG.warning("leftover %s not removed yet: %s", leftover.cloud_id, error.message)
+
+    def _being_made(self, leftover: Leftover) -> bool:
+        """Whether a VM of that id is being created there, and may be about to take it."""
+        entry = self.balancer.ledger.book.get(leftover.vm_id, leftover.cloud)
+        return entry is not None and entry.phase is Phase.CREATING
 
     def _count(self, kind: str) -> None:
         self._metrics.count("reaped", application=self.balancer.settings.name, kind=kind)

@@ -180,10 +180,6 @@ class Fleet:
         ]
         return [vm for _key, vm in sorted(found, key=lambda pair: pair[0])]
 
-    def places(self) -> set[tuple[str, str]]:
-        """The cloud and the id of every copy of every VM."""
-        return {(name, vm.id) for name, view in self._views.items() for vm in view.vms()}
-
     def doubles(self) -> list[Vm]:
         """The copies that are not their id's winner."""
         count = Counter(vm.id for view in self._views.values() for vm in view.vms())

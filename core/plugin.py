@@ -164,8 +164,9 @@ class Cloud(BlockingPlugin):
         """The project's limits and what everybody uses of them; empty when it has none."""
 
     def list_leftovers(self, application: str) -> Sequence[Leftover]:
-        """What finished or failed VMs of ``application`` left behind, provably ours. The core
-        removes what it sees twice, a grace apart."""
+        """What finished or failed VMs of ``application`` left behind: provably ours, and held by
+        no VM that is there, not even by one of the same id. The core removes what it sees twice,
+        a grace apart."""
         return ()
 
     def delete_leftover(self, leftover: Leftover) -> None:

@@ -63,14 +63,15 @@ class ApplicationSettings:
     """One file of ``applications/``.
 
     ``types`` maps a type's name to its :class:`VmType` on each cloud, by cloud name; ``clouds``
-    is in order of preference, where policies see no difference.
+    is in order of preference, where policies see no difference. Options are as the plugins'
+    schemas return them, defaults filled in.
     """
 
     name: str
     clouds: Sequence[str]
     types: Mapping[str, Mapping[str, VmType]]
-    placement: Sequence[PolicySettings] = (PolicySettings(policy="count-balance"),)
-    victims: Sequence[PolicySettings] = (PolicySettings(policy="largest-cloud"),)
+    placement: Sequence[PolicySettings] = ()
+    victims: Sequence[PolicySettings] = ()
     tokens: Sequence[TokenSettings] = ()
     healing: HealingSettings = HealingSettings()
     #: Seconds for which a listing of VMs is good enough to decide by.

@@ -29,6 +29,8 @@ from isoneph.core.settings import (
 _NO_SETTINGS = {"application", "default"}
 
 SCOPES = ("read", "write", "metrics")
+#: The policies of an application that names none: those of the 2015 prototype.
+DEFAULT_POLICIES = {"placement": ["count-balance"], "victims": ["largest-cloud"]}
 _HEALING = HealingSettings()
 _DEFAULTS = ApplicationSettings(name="", clouds=(), types={})
 
@@ -79,8 +81,16 @@ APPLICATION: OptionSchema = {
     vol.Required("types", description="The kinds of VM that it asks for, by name."): vol.All(
         {NAME: TYPE}, vol.Length(min=1, msg="there is no type; expected at least one")
     ),
-    vol.Optional("placement", description="The policies that choose a cloud."): list,
-    vol.Optional("victims", description="The policies that choose the VM to go."): list,
+    vol.Optional(
+        "placement",
+        default=lambda: DEFAULT_POLICIES["placement"],
+        description="The policies that choose a cloud.",
+    ): list,
+    vol.Optional(
+        "victims",
+        default=lambda: DEFAULT_POLICIES["victims"],
+        description="The policies that choose the VM to go.",
+    ): list,
     vol.Optional("tokens", default=list, description="Who may use its API."): Each(TOKEN),
     vol.Optional("healing", default=dict, description="How its VMs are kept whole."): HEALING,
     vol.Optional(
@@ -179,7 +189,9 @@ def _policies_of(
 ) -> Sequence[PolicySettings]:
     """The policies of one list, each with the options that its plugin takes."""
     policies = []
-    for index, item in enumerate(part(document.value, kind, list)):
+    given = part(document.value, kind, list)
+    named = isinstance(document.value, dict) and kind in document.value
+    for index, item in enumerate(given if named else DEFAULT_POLICIES[kind]):
         report = document.at(kind, index)
         entry = {"policy": item} if isinstance(item, str) else item
         if not isinstance(entry, dict):

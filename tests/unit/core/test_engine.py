@@ -299,3 +299,15 @@ async def test_a_vm_that_broke_down_may_be_placed_on_its_cloud_again(world: Worl
     again = await balancer.get(vm.id)
     assert (again.cloud, again.state, again.attempt) == ("uniform", VmState.ACTIVE, 2)
     assert [r.code for r in balancer.placer.story(vm.id).refusals] == ["boot_failed"]
+
+
+async def test_a_leftover_goes_though_its_vm_lives_again_on_the_same_cloud(world: World) -> None:
+    balancer = await world.balancer({"uniform": {}})
+    world.cloud("uniform").inject("leave_port", call="delete")
+    vm = await create(balancer)
+    record = world.cloud("uniform").vms()[0]
+    world.cloud("uniform").set_vm_state(record.cloud_id, VmState.ERROR, "died")
+    world.clock.advance(40)
+    await settle(balancer, world.clock, rounds=5)
+    assert [r.tags[identity.TAG_ID] for r in world.cloud("uniform").vms()] == [vm.id]
+    assert world.cloud("uniform").ports() == []

@@ -96,6 +96,8 @@ def test_what_an_application_need_not_say(directory: Directory) -> None:
             name="mme",
             clouds=("uniform", "quebec"),
             types={"worker": {"uniform": worker, "quebec": worker}},
+            placement=(PolicySettings(policy="count-balance"),),
+            victims=(PolicySettings(policy="largest-cloud"),),
         )
     }
     assert settings.service.default_application == "mme"
