@@ -61,6 +61,7 @@ class _View:
     begun: float = float("-inf")
     task: asyncio.Task[None] | None = None
     made: dict[str, tuple[float, Vm]] = field(default_factory=dict)
+    made_ids: set[str] = field(default_factory=set)
     #: The cloud's ids of VMs that were seen ACTIVE.
     booted: set[str] = field(default_factory=set)
     gone: dict[str, float] = field(default_factory=dict)
@@ -80,7 +81,7 @@ class _View:
     def knows(self, vm_id: str) -> bool:
         """Whether the id was listed here, or made here since."""
         listed = self.listing is not None and vm_id in self.listing.ids
-        return listed or any(vm.id == vm_id for _at, vm in self.made.values())
+        return listed or vm_id in self.made_ids
 
     def vms(self) -> list[Vm]:
         """The listing with what happened since laid over it."""
@@ -105,6 +106,8 @@ class Fleet:
         self._ledger = ledger
         self._clock = clock
         self._views = {name: _View(gateways[name]) for name in settings.clouds}
+        #: The answer of :meth:`vms` until something changes.
+        self._winners: Sequence[Vm] | None = None
 
     async def ensure(
         self, since: float, clouds: Iterable[str] | None = None, *, patience: float | None = None
@@ -146,6 +149,8 @@ class Fleet:
     async def catch_up(self) -> None:
         """See what other replicas made a moment ago: list the clouds again where the shared
         ledger tells of a VM that is not known here. Raises StoreUnavailable."""
+        if not self._ledger.shared:
+            return
         behind = set()
         for entry in await self._ledger.refresh():
             view = self._views.get(entry.cloud)
@@ -154,15 +159,21 @@ class Fleet:
         if behind:
             await self.ensure(self._clock.time(), behind, patience=self._settings.patience)
 
-    def vms(self) -> list[Vm]:
+    def vms(self) -> Sequence[Vm]:
         """Every VM once, the winner of its copies, in order of placement; see :meth:`copies`."""
+        if self._winners is None:
+            self._winners = self._choose_winners()
+        return self._winners
+
+    def _choose_winners(self) -> Sequence[Vm]:
         winners: dict[str, tuple[tuple[bool, float, int], Vm]] = {}
         for position, view in enumerate(self._views.values()):
             for vm in self._seen(view):
                 key = _precedence(vm, position)
                 if vm.id not in winners or key < winners[vm.id][0]:
                     winners[vm.id] = (key, vm)
-        return sorted((vm for _key, vm in winners.values()), key=lambda vm: (vm.placed_at, vm.id))
+        vms = [vm for _key, vm in winners.values()]
+        return tuple(sorted(vms, key=lambda vm: (vm.placed_at, vm.id)))
 
     def copies(self, vm_id: str) -> list[Vm]:
         """All that carries this id, over all clouds, the winner first.
@@ -218,12 +229,15 @@ class Fleet:
 
     def note_made(self, vm: Vm) -> None:
         """The cloud said that this VM is there now, or what it looks like now."""
+        self._winners = None
         view = self._views[vm.cloud]
         view.made[vm.cloud_id] = (self._clock.time(), vm)
+        view.made_ids.add(vm.id)
         view.gone.pop(vm.cloud_id, None)
 
     def note_gone(self, vm: Vm) -> None:
         """The cloud said that this VM is gone, or accepted its removal."""
+        self._winners = None
         view = self._views[vm.cloud]
         view.gone[vm.cloud_id] = self._clock.time()
         view.made.pop(vm.cloud_id, None)
@@ -268,6 +282,7 @@ class Fleet:
             vms = await view.gateway.list_vms(self._settings.name)
         except CloudError as error:
             view.error = error
+            self._winners = None
             return
         finally:
             view.task = None
@@ -275,12 +290,14 @@ class Fleet:
 
     def take_listing(self, cloud: str, begun: float, vms: Iterable[Vm]) -> None:
         """Take in a cloud's answer to a listing asked for at ``begun``."""
+        self._winners = None
         view = self._views[cloud]
         view.listing = listing = _Listing.of(begun, vms)
         view.error = None
         active = {key for key, vm in listing.vms.items() if vm.state is VmState.ACTIVE}
         view.booted = active | (view.booted & listing.vms.keys())
         view.made = {key: made for key, made in view.made.items() if made[0] >= begun}
+        view.made_ids = {vm.id for _at, vm in view.made.values()}
         view.gone = {key: at for key, at in view.gone.items() if at >= begun}
         self._ledger.covered(cloud, begun)
 

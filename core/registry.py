@@ -8,7 +8,7 @@ harms nobody.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
@@ -70,7 +70,7 @@ class Registry:
                 f"{type(error).__name__}: {error}"
             ) from error
 
-        def missing(_names: set[str]) -> None:
+        def missing(_names: Iterable[str]) -> None:
             raise PluginMissing(_missing(kind, name, list(points)))
 
         manager: Any = NamedExtensionManager(

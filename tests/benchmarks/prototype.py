@@ -46,7 +46,7 @@ VMS = {
 }
 
 
-class Vms(Resource):
+class Vms(Resource):  # type: ignore[misc]  # the library has no types
     """All VMs, and the way to one more."""
 
     def get(self) -> dict[str, Any]:
@@ -64,7 +64,7 @@ class Vms(Resource):
         return vm, 201
 
 
-class Types(Resource):
+class Types(Resource):  # type: ignore[misc]  # the library has no types
     """The small request."""
 
     def get(self) -> dict[str, Any]:

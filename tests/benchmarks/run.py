@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import decisions
-import services
+import http_load
 
 TABLE = Path(__file__).parent.parent.parent / "doc" / "source" / "benchmarks-table.rst"
 CHOICES_MILLISECONDS = 1.0
@@ -18,9 +18,9 @@ CHOICES_MILLISECONDS = 1.0
 def main() -> int:
     """Measure, print, write; exit code 1 when an aim was missed."""
     print("measuring the service ...", flush=True)
-    ours = services.measure_isoneph()
+    ours = http_load.measure_isoneph()
     print("measuring the Flask-RESTful prototype ...", flush=True)
-    theirs = services.measure_prototype()
+    theirs = http_load.measure_prototype()
     print("measuring decisions ...", flush=True)
     sizes = [decisions.measure(clouds, vms) for clouds, vms in decisions.SIZES]
     largest = next(one for one in sizes if (one.clouds, one.vms) == (100, 10_000))
@@ -34,7 +34,7 @@ def main() -> int:
             met=ours.create < 0.002,
         ),
         _row(
-            f"{services.PARALLEL_CREATES} creates at once, {services.SLOW_CREATE:g} s each",
+            f"{http_load.PARALLEL_CREATES} creates at once, {http_load.SLOW_CREATE:g} s each",
             f"{ours.parallel:.2f} s",
             f"{theirs.parallel:.0f} s",
             theirs.parallel / ours.parallel,
@@ -50,7 +50,7 @@ def main() -> int:
             met=ours.small / theirs.small >= 3,
         ),
         _row(
-            f"GET vm, {services.VMS} VMs",
+            f"GET vm, {http_load.VMS} VMs",
             f"{ours.listing:.0f}/s",
             f"{theirs.listing:.0f}/s",
             ours.listing / theirs.listing,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import http.client
 import os
 import re
 import signal
@@ -128,13 +129,22 @@ def requests_per_second(url: str) -> float:
 
 
 def sequential_creates(url: str, count: int = SEQUENTIAL_CREATES) -> float:
-    """Median seconds of a create, one after the other over one connection."""
+    """Median seconds of a create, one after the other over one connection.
+
+    The client is the plainest there is, for its own time counts too.
+    """
     times = []
-    with httpx.Client(base_url=url, timeout=30) as client:
-        for _ in range(count):
-            begun = time.perf_counter()
-            client.post("/vm", json={"type": "worker"}).raise_for_status()
-            times.append(time.perf_counter() - begun)
+    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=30)
+    headers = {"Content-Type": "application/json"}
+    for _ in range(count):
+        begun = time.perf_counter()
+        connection.request("POST", "/vm", '{"type": "worker"}', headers)
+        answer = connection.getresponse()
+        answer.read()
+        times.append(time.perf_counter() - begun)
+        if answer.status != 201:
+            raise RuntimeError(f"{url}/vm answered {answer.status}")
+    connection.close()
     return statistics.median(times)
 
 
