@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from installed import Distributions
+from services import Service
 
 STARTED_WITHIN = 10.0
 
@@ -79,3 +80,23 @@ def redis_server(start_redis: Callable[..., RedisServer]) -> str:
 def distributions(tmp_path_factory: pytest.TempPathFactory) -> Distributions:
     """The sdist and the wheels, built once."""
     return Distributions(tmp_path_factory.mktemp("distributions"))
+
+
+@pytest.fixture
+def make_service(tmp_path: Path) -> Iterator[Callable[..., Service]]:
+    """Makes services, each with a directory of its own, that are gone after the test."""
+    made: list[Service] = []
+
+    def make() -> Service:
+        made.append(Service(tmp_path / f"service{len(made)}"))
+        return made[-1]
+
+    yield make
+    for service in made:
+        service.kill()
+
+
+@pytest.fixture
+def service(make_service: Callable[..., Service]) -> Service:
+    """A service on two simulated clouds, ``uniform`` and ``quebec``, not yet started."""
+    return make_service()

@@ -4,54 +4,14 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import httpx
 import pytest
 
+from cli_runs import FakeService, Isoneph, Result
 from isoneph.core.cli import client
 from isoneph.core.cli.main import main
-
-
-class Result(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Isoneph = Callable[..., Result]
-
-
-class FakeService:
-    """Gives the answers in ``answers`` one after the other, and keeps the requests."""
-
-    def __init__(self) -> None:
-        self.answers: list[httpx.Response | Exception] = []
-        self.requests: list[httpx.Request] = []
-
-    def answer(self, body: Any = None, status: int = 200, **headers: str) -> None:
-        content = {} if body is None else {"json": body}
-        self.answers.append(httpx.Response(status, headers=headers, **content))
-
-    def problem(self, status: int, code: str, detail: str, **more: Any) -> None:
-        self.answer({"code": code, "detail": detail, **more}, status)
-
-    def fail(self, error: Exception) -> None:
-        self.answers.append(error)
-
-    def handle(self, request: httpx.Request) -> httpx.Response:
-        self.requests.append(request)
-        answer = self.answers.pop(0)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-    @property
-    def lines(self) -> list[str]:
-        """The requests as method and URL from the path on."""
-        return [f"{one.method} {one.url.raw_path.decode()}" for one in self.requests]
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,88 @@
+"""The examples in the OpenAPI document: values of the very structures, so that they fit."""
+
+from __future__ import annotations
+
+from isoneph.core.api.answers import (
+    Application,
+    ApplicationList,
+    Cloud,
+    CloudList,
+    Health,
+    Index,
+    Limit,
+    Offer,
+    PlacedVm,
+    Placement,
+    Reason,
+    Refusal,
+    Removal,
+    Verdict,
+    Vm,
+    VmList,
+    VmType,
+    VmTypeList,
+)
+from isoneph.core.api.requests import VmCreate
+from isoneph.core.model import VmState
+
+_ID = "6f1c54a2-58c1-4f0e-9a57-0d2f7b1c9e11"
+_AT = 1767225600.25
+
+CREATE = VmCreate(type="mme_worker", near="uniform", tags={"role": "worker"})
+
+_VM = (
+    _ID,
+    "mme",
+    "mme_worker",
+    "quebec",
+    "5d0c5b4e-3f5e-4a55-8f6d-1b2c3d4e5f60",
+    "mme-mme_worker-6f1c54a2",
+)
+_REST = (1, _AT, {"private": ["10.0.0.7"]}, {"role": "worker"}, None, "uniform")
+
+VM = Vm(*_VM, VmState.ACTIVE, *_REST)
+PLACEMENT = Placement(
+    [
+        Verdict("quebec", 1.0, [Reason("count-balance", "runs 2 of 7 VMs", -2.0, 1.0)]),
+        Verdict("uniform", 0.0, [Reason("count-balance", "runs 5 of 7 VMs", -5.0, 0.0)]),
+        Verdict(
+            "tango",
+            None,
+            [Reason("health", "tried: quota_exceeded: 4 of 4 instances", None, None)],
+        ),
+    ],
+)
+_STORY = Placement(PLACEMENT.ranking, [Refusal("tango", "quota_exceeded", "4 of 4 instances", _AT)])
+PLACED_VM = PlacedVm(*_VM, VmState.BUILDING, *_REST, placement=_STORY, existed=False)
+EXISTING_VM = PlacedVm(*_VM, VmState.ACTIVE, *_REST, placement=_STORY, existed=True)
+SHOWN_VM = PlacedVm(*_VM, VmState.ACTIVE, *_REST, placement=_STORY)
+VM_LIST = VmList([VM], 1, [])
+REMOVAL = Removal(
+    VM, [Verdict(_ID, 1.0, [Reason("largest-cloud", "on quebec with 5 VMs", 5.0, 1.0)])]
+)
+
+TYPE = VmType(
+    "mme_worker",
+    [Offer("uniform", {"instances": 1.0, "cores": 2.0}), Offer("quebec", {"instances": 1.0})],
+)
+TYPE_LIST = VmTypeList([TYPE])
+CLOUD = Cloud(
+    name="quebec",
+    driver="openstack",
+    healthy=True,
+    breaker="closed",
+    retry_at=None,
+    last_error=None,
+    listed_at=_AT,
+    vms=2,
+    in_flight=1,
+    by_type={"mme_worker": 2},
+    by_state={"ACTIVE": 1, "BUILDING": 1},
+    limits={"instances": Limit(10.0, 2.0), "cores": Limit(None, 4.0)},
+)
+CLOUD_LIST = CloudList([CLOUD])
+
+APPLICATION_LIST = ApplicationList([Application("mme", "/v1/mme", default=True)])
+INDEX = Index("isoneph", "1.0", {"applications": "/v1", "openapi": "/openapi.json"})
+ALIVE = Health("alive")
+READY = Health("ready")
