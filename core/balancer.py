@@ -24,6 +24,7 @@ from isoneph.core.errors import (
     IsonephError,
     KeyReused,
     PlacementFailed,
+    StoreUnavailable,
     UnknownCloud,
     UnknownType,
     UnknownVm,
@@ -135,7 +136,10 @@ class Balancer:
         VMs are shown as they were last seen, in state UNKNOWN."""
         since = self._clock.time() - self.settings.freshness
         errors = await self.fleet.ensure(since, patience=self.settings.patience)
-        await self.fleet.catch_up()
+        try:
+            await self.fleet.catch_up()
+        except StoreUnavailable as error:
+            LOG.warning("what other replicas made a moment ago may be missing: %s", error.message)
         return self.fleet.vms(), errors
 
     async def get(self, vm_id: str) -> Vm:
@@ -324,7 +328,7 @@ class Balancer:
             if not copies or not self.failed(copies[0]):
                 return None
             failed = copies[0]
-            self.placer.note_failed_boot(failed)
+            self.placer.note_failure(failed)
             age = self._clock.time() - failed.placed_at
             lived = failed.state is VmState.ERROR and age > self.settings.healing.boot_timeout
             plan = Plan(

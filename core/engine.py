@@ -9,7 +9,7 @@ It removes only what carries isoneph's tags and is provably without an owner:
 - a copy of a VM that is not the one its id stands for (see :meth:`Fleet.copies`), while that
   one is confirmed to be there;
 - a VM whose create was given up or whose id was deleted, as the ledger remembers;
-- leftovers (ports, volumes) of VMs that are gone from that cloud, as the driver proves them ours.
+- leftovers (ports, volumes) that no VM holds, as the driver proves them ours.
 
 And each only when it was seen twice, at least ``grace`` seconds apart.
 """

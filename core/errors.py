@@ -24,7 +24,8 @@
     │   ├── Throttled             too many calls; ``retry_after`` says when to come back
     │   ├── Unreachable           no answer, and surely nothing was done
     │   ├── OutcomeUnknown        no answer, and something may have been done
-    │   └── BootFailed            the create was accepted, the VM ended in ERROR
+    │   ├── BootFailed            the create was accepted, the VM ended in ERROR
+    │   └── BrokeDown             the VM had booted, and ended in ERROR later
     ├── PlacementFailed           no cloud was left to try; carries every reason
     ├── WaitTimeout               a VM did not reach the awaited state in time
     └── StoreError
@@ -220,6 +221,12 @@ class BootFailed(CloudError):
 
     code = "boot_failed"
     blocks = "type"
+
+
+class BrokeDown(CloudError):
+    """The VM had booted and ended in ERROR later: that says nothing about its cloud."""
+
+    code = "broke_down"
 
 
 class PlacementFailed(IsonephError):

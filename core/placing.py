@@ -23,7 +23,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from isoneph.core import identity
-from isoneph.core.errors import BootFailed, CloudError, OutcomeUnknown, PlacementFailed, StoreError
+from isoneph.core.errors import (
+    BootFailed,
+    BrokeDown,
+    CloudError,
+    OutcomeUnknown,
+    PlacementFailed,
+    StoreError,
+)
 from isoneph.core.fleet import Fleet
 from isoneph.core.gateway import CloudGateway
 from isoneph.core.ledger import DOUBT_FOR, SETTLED_FOR, Book, Entry, Ledger, Phase
@@ -114,18 +121,15 @@ class Placer:
         """How this process placed a VM; empty when another did, or long ago."""
         return self._stories.get(vm_id) or Story()
 
-    def note_failed_boot(self, vm: Vm) -> None:
-        """Remember, once, that a VM ended in ERROR, or never came up, on its cloud.
-
-        When it had booted and broke down later, that says nothing about the cloud's capacity.
-        """
+    def note_failure(self, vm: Vm) -> None:
+        """Remember, once, that a VM ended in ERROR, or never came up, on its cloud."""
         story = self._tell(vm.id)
         if vm.cloud_id in story.failed:
             return
         story.failed.add(vm.cloud_id)
-        error = BootFailed(vm.fault or f"still {vm.state} after {self._age(vm):.0f} s")
-        if not self._fleet.booted(vm):
-            self._gateways[vm.cloud].avoidance.note(error, vm.type)
+        kind = BrokeDown if self._fleet.booted(vm) else BootFailed
+        error = kind(vm.fault or f"still {vm.state} after {self._age(vm):.0f} s")
+        self._gateways[vm.cloud].avoidance.note(error, vm.type)
         self._note_refusal(vm.id, vm.cloud, error)
 
     def rank(self, plan: Plan, book: Book, unlisted: Mapping[str, CloudError]) -> Ranking:

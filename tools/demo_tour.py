@@ -160,7 +160,7 @@ def _show(tour: Tour, pid: int) -> None:
         "isoneph is running",
         f"""It listens on {tour.url} and keeps the VMs of one application, mme, balanced over two
         clouds, uniform and quebec. Both are embedded: a VM is a process on this machine, with an
-        address of its own. The same commands work over OpenStack.""",
+        address of its own. Other clouds are a matter of configuration.""",
     )
     tour.run("isoneph cloud list")
     _show_placement(tour)

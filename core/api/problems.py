@@ -55,6 +55,7 @@ KINDS: Mapping[str, Kind] = {
     "unreachable": Kind(503, "A cloud does not answer", 5.0),
     "outcome_unknown": Kind(503, "A cloud did not answer in time", 5.0),
     "boot_failed": Kind(503, "A VM failed to boot"),
+    "broke_down": Kind(503, "A VM broke down"),
     "placement_failed": Kind(503, "No cloud can take the VM"),
     "wait_timeout": Kind(504, "The VM is not ready yet"),
     "store_error": Kind(503, "The store failed", 1.0),

@@ -14,6 +14,7 @@ OK = 0
 FAILED = 1
 USAGE = 2
 INTERRUPTED = 130
+READER_GONE = 141
 
 #: What the person at the keyboard sets right, in the configuration or by what they type.
 _TO_BE_SET_RIGHT = (ConfigInvalid, PluginMissing, PluginBroken, PluginDoubled)

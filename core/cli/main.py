@@ -19,7 +19,7 @@ from typing import Any, TextIO
 from cliff.app import App
 from cliff.commandmanager import CommandManager
 
-from isoneph.core.cli.failures import INTERRUPTED, USAGE, UsageError, failure_of
+from isoneph.core.cli.failures import INTERRUPTED, READER_GONE, USAGE, UsageError, failure_of
 
 DESCRIPTION = "Keeps an application's virtual machines balanced over several clouds."
 
@@ -133,7 +133,7 @@ class Isoneph(App):
         return not self.options.verbose_level
 
     def configure_logging(self) -> None:
-        """Log to standard error and, if asked, to a file; :meth:`release_logging` undoes it."""
+        """Log to standard error and, if asked, to a file, until the command ends."""
         level = _LEVELS[min(self.options.verbose_level, len(_LEVELS) - 1)]
         console = logging.StreamHandler(self.stderr)
         console.setLevel(level)
@@ -150,10 +150,11 @@ class Isoneph(App):
         for handler in self._handlers:
             root.addHandler(handler)
 
-    def release_logging(self) -> None:
-        """Log nowhere any more; a command that logs in a way of its own begins with this."""
+    def _release_logging(self) -> None:
+        root = logging.getLogger()
+        root.setLevel(logging.WARNING)
         for handler in self._handlers:
-            logging.getLogger().removeHandler(handler)
+            root.removeHandler(handler)
             handler.close()
         self._handlers.clear()
 
@@ -168,7 +169,7 @@ class Isoneph(App):
         except OSError as error:
             return self.report(error)
         finally:
-            self.release_logging()
+            self._release_logging()
 
     def _run(self, rest: list[str]) -> int:
         if not rest:
@@ -231,14 +232,19 @@ def _near(words: Sequence[str], names: Sequence[str]) -> Sequence[str]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line ``argv`` (by default the process's) and return the exit code."""
     try:
-        code = Isoneph().run(list(sys.argv[1:] if argv is None else argv))
+        code = _run(sys.argv[1:] if argv is None else argv)
         sys.stdout.flush()
     except BrokenPipeError:
         # Whoever read our output has gone; at exit Python would complain that it cannot flush.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+        return READER_GONE
     except KeyboardInterrupt:
         return INTERRUPTED
-    except SystemExit as end:  # argparse's way to end after help or a wrong command line
-        return end.code if isinstance(end.code, int) else USAGE
     return code
+
+
+def _run(argv: Sequence[str]) -> int:
+    try:
+        return Isoneph().run(list(argv))
+    except SystemExit as end:  # argparse's way to end, after help or a wrong command line
+        return end.code if isinstance(end.code, int) else USAGE

@@ -209,9 +209,10 @@ def test_ctrl_c_ends_a_wait(site: Site, local: list[str]) -> None:
         assert "Traceback" not in errors
 
 
-def test_a_reader_that_went_away_is_no_error(site: Site) -> None:
+@pytest.mark.parametrize("command", ["plugin list", "--help", "vm create --help"])
+def test_a_reader_that_went_away_is_no_error(site: Site, command: str) -> None:
     result = subprocess.run(
-        ["bash", "-c", f"{ISONEPH} plugin list | head -c 1 > /dev/null; exit ${{PIPESTATUS[0]}}"],
+        ["bash", "-c", f"{ISONEPH} {command} | exec 0<&-; exit ${{PIPESTATUS[0]}}"],
         env=site.environment,
         capture_output=True,
         text=True,
@@ -219,7 +220,7 @@ def test_a_reader_that_went_away_is_no_error(site: Site) -> None:
         check=False,
     )
     assert result.stderr == ""
-    assert result.returncode in {0, 141}  # 0: it had written all before the reader went
+    assert result.returncode in {0, 141}  # 0: argparse itself does not mind
 
 
 def test_the_engine_alone_heals_what_a_command_left(site: Site) -> None:

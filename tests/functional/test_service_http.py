@@ -156,6 +156,16 @@ def test_a_client_that_hangs_up_leaves_a_whole_vm(running: Service) -> None:
     assert "Traceback" not in running.said()
 
 
+def test_a_client_that_hangs_up_in_the_middle_of_a_request_harms_nobody(running: Service) -> None:
+    head = b"POST /vm HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    for sent in (b"POST /vm HT", head, head + b"Content-Length: 18\r\n\r\n" + BODY[:9]):
+        with closing(connect(running)) as sock:
+            sock.sendall(sent)
+    with running.client() as client:
+        assert client.get("/health/ready").status_code == 200
+    assert "Traceback" not in running.said()
+
+
 def test_a_hung_cloud_leaves_the_others_requests_fast(service: Service) -> None:
     service.start()
     with closing(service.cloud("uniform")) as uniform, service.client() as client:

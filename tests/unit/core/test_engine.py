@@ -253,7 +253,7 @@ async def test_a_failed_boot_holds_its_cloud_off_once_however_often_it_is_seen(
     (failed,), _errors = await balancer.list()
     avoidance = balancer.gateways["uniform"].avoidance
     for _ in range(4):
-        balancer.placer.note_failed_boot(failed)
+        balancer.placer.note_failure(failed)
         world.clock.advance(8)
     assert avoidance.reason("worker") is None
     assert len(balancer.placer.story(failed.id).refusals) == 1
@@ -292,13 +292,15 @@ async def test_what_shows_up_between_two_tries_is_taken_back_for_good(world: Wor
 async def test_a_vm_that_broke_down_may_be_placed_on_its_cloud_again(world: World) -> None:
     balancer = await world.balancer({"uniform": {}})
     vm = await create(balancer)
-    await settle(balancer, world.clock, rounds=1)
+    world.clock.advance(3)
+    await balancer.list()
     record = world.cloud("uniform").vms()[0]
     world.cloud("uniform").set_vm_state(record.cloud_id, VmState.ERROR, "died")
-    await settle(balancer, world.clock, rounds=2)
+    world.clock.advance(1)
+    await settle(balancer, world.clock, rounds=1)
     again = await balancer.get(vm.id)
     assert (again.cloud, again.state, again.attempt) == ("uniform", VmState.ACTIVE, 2)
-    assert [r.code for r in balancer.placer.story(vm.id).refusals] == ["boot_failed"]
+    assert [r.code for r in balancer.placer.story(vm.id).refusals] == ["broke_down"]
 
 
 async def test_a_leftover_goes_though_its_vm_lives_again_on_the_same_cloud(world: World) -> None:
