@@ -266,9 +266,12 @@ class Balancer:
         return Creation(placed=[*found, *placed], failures=reasons)
 
     async def _take_back(self, placed: Sequence[Placed]) -> None:
-        """Fewer than asked for could be placed: keep none."""
+        """Fewer than asked for could be placed: keep none.
+
+        Without their locks: nobody else knows the ids, and a key's own is held already.
+        """
         outcomes = await asyncio.gather(
-            *(self._delete(one.vm.id) for one in placed), return_exceptions=True
+            *(self.remover.delete(one.vm.id) for one in placed), return_exceptions=True
         )
         for one, outcome in zip(placed, outcomes, strict=True):
             if isinstance(outcome, BaseException):

@@ -30,9 +30,16 @@ class Registry:
 
     def __init__(self) -> None:
         self._loaded: dict[tuple[str, str], type[Plugin]] = {}
+        self._points: dict[str, Mapping[str, list[EntryPoint]]] = {}
 
     def entry_points(self, kind: str) -> Mapping[str, list[EntryPoint]]:
-        """All entry points of a kind by plugin name, sorted; nothing is imported."""
+        """All entry points of a kind by plugin name, sorted; nothing is imported. Looked up
+        once: what is installed later needs a new process anyway."""
+        if kind not in self._points:
+            self._points[kind] = self._look_up(kind)
+        return self._points[kind]
+
+    def _look_up(self, kind: str) -> Mapping[str, list[EntryPoint]]:
         found: dict[str, list[EntryPoint]] = {}
         for point in entry_points(group=group_of(kind)):
             points = found.setdefault(point.name, [])

@@ -35,9 +35,14 @@ class PolicySettings:
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
+#: What a token may allow: GET, everything else, and the figures for Prometheus.
+SCOPES = ("read", "write", "metrics")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenSettings:
-    """A bearer token: ``sha256`` is the digest, in hex, of the token that its owner holds."""
+    """A bearer token: ``sha256`` is the digest, in hex, of the token that its owner holds;
+    ``scopes`` are of :data:`SCOPES`."""
 
     name: str
     sha256: str

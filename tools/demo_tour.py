@@ -61,6 +61,11 @@ interval = 0.5
 """
 
 
+def bold(text: str) -> str:
+    """``text`` to stand out on a terminal."""
+    return f"\033[1m{text}\033[0m" if sys.stdout.isatty() else text
+
+
 class Tour:
     """One run of the service in a directory of its own, and what is shown of it."""
 
@@ -114,13 +119,13 @@ class Tour:
     def say(self, title: str, text: str = "") -> None:
         """A stop of the tour."""
         time.sleep(self._pause)
-        print(f"\n\033[1m--- {title}\033[0m")
+        print(bold(f"\n--- {title}"))
         if text:
             print(textwrap.fill(" ".join(text.split()), 88))
 
     def run(self, command: str) -> None:
         """Show a command of ``isoneph`` and what it prints."""
-        print(f"\n\033[1m$ {command}\033[0m", flush=True)
+        print(bold(f"\n$ {command}"), flush=True)
         environment = {**os.environ, "ISONEPH_URL": self.url}
         words = shlex.split(command)
         subprocess.run([str(BIN / words[0]), *words[1:]], env=environment, check=True)
@@ -183,7 +188,7 @@ def _show_placement(tour: Tour) -> None:
     tour.say("Each is a real process that answers on its own address")
     for vm in tour.vms()[:2]:
         address = next(iter(vm["addresses"].values()))[0]
-        print(f"\n\033[1m$ curl http://{address}:8080/\033[0m")
+        print(bold(f"\n$ curl http://{address}:8080/"))
         with urllib.request.urlopen(f"http://{address}:8080/", timeout=10) as answer:
             print(answer.read().decode().strip())
 

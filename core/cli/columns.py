@@ -101,6 +101,17 @@ class Placement(FormattableColumn[Json]):
             yield f"refused by {refusal['cloud']}: {refusal['code']}: {refusal['text']}"
 
 
+class Why(Placement):
+    """The same in short: what spoke for the cloud, and who refused before."""
+
+    def _lines(self) -> Iterator[str]:
+        best = next(iter(self._value["ranking"]), None)
+        if best is not None:
+            yield "; ".join(reason["text"] for reason in best["reasons"])
+        for refusal in self._value["refusals"]:
+            yield f"{refusal['cloud']} refused: {refusal['code']}: {refusal['text']}"
+
+
 def _reason(reason: Json) -> str:
     share = "" if reason["share"] is None else f" ({reason['share']:+.3f})"
     return f"{reason['policy']}: {reason['text']}{share}"

@@ -9,8 +9,8 @@ import secrets
 from isoneph.core.cli.base import Command
 from isoneph.core.cli.failures import UsageError
 from isoneph.core.identity import NAME_PATTERN
+from isoneph.core.settings import SCOPES
 
-SCOPES = ("read", "write", "metrics")
 TOKEN_BYTES = 32
 
 

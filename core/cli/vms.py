@@ -14,7 +14,7 @@ from cliff.show import ShowOne
 
 from isoneph.core.cli.access import add_access_options, connect
 from isoneph.core.cli.base import Command, DisplayCommand, given
-from isoneph.core.cli.columns import Addresses, Optional, Pairs, Placement, Time
+from isoneph.core.cli.columns import Addresses, Optional, Pairs, Placement, Time, Why
 from isoneph.core.cli.failures import CommandFailed, Refused, UsageError
 from isoneph.core.cli.progress import progress
 from isoneph.core.model import VmState
@@ -190,12 +190,11 @@ class CreateVms(DisplayCommand, Lister):
                 vms = self._wait(client, vms, timeout)
         for failure in created["failures"]:
             self.app.warn(f"not all could be created: {failure}")
-        fields = (*_FIELDS, "existed")
         rows = [
-            (*_row(vm, _FIELDS), made["existed"])
+            (*_row(vm, _FIELDS), made["existed"], Why(vm["placement"]))
             for vm, made in zip(vms, created["vms"], strict=True)
         ]
-        return fields, rows
+        return (*_FIELDS, "existed", "why"), rows
 
     def _create(self, client: Client, parsed_args: argparse.Namespace) -> Mapping[str, Any]:
         key = parsed_args.key or secrets.token_hex(16)

@@ -19,6 +19,7 @@ from isoneph.core.identity import NAME_PATTERN
 from isoneph.core.plugin import OptionSchema, Policy
 from isoneph.core.registry import Registry
 from isoneph.core.settings import (
+    SCOPES,
     ApplicationSettings,
     HealingSettings,
     PolicySettings,
@@ -28,7 +29,6 @@ from isoneph.core.settings import (
 #: What a file says beyond the settings of its application.
 _NO_SETTINGS = {"application", "default"}
 
-SCOPES = ("read", "write", "metrics")
 #: The policies of an application that names none: those of the 2015 prototype.
 DEFAULT_POLICIES = {"placement": ["count-balance"], "victims": ["largest-cloud"]}
 _HEALING = HealingSettings()

@@ -57,12 +57,13 @@ async def test_count_places_many_at_once(world: World) -> None:
     assert len({one.vm.id for one in creation.placed}) == 7
 
 
-async def test_fewer_than_min_count_keeps_none(world: World) -> None:
+@pytest.mark.parametrize("key", [None, "keyed"])
+async def test_fewer_than_min_count_keeps_none(world: World, key: str | None) -> None:
     balancer = await world.balancer(
         {"uniform": {"quotas": {"instances": 2}}, "quebec": {"quotas": {"instances": 1}}}
     )
     with pytest.raises(PlacementFailed) as failed:
-        await balancer.create(CreateRequest(type="worker", count=5, min_count=4))
+        await balancer.create(CreateRequest(type="worker", count=5, min_count=4, key=key))
     assert {refusal.code for refusal in failed.value.refusals} <= {"quota_exceeded"}
     vms, _errors = await balancer.list()
     assert [vm for vm in vms if vm.state is not VmState.DELETING] == []

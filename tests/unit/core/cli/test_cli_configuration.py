@@ -8,9 +8,7 @@ import pytest
 import yaml
 
 from cli_runs import Isoneph
-from isoneph.core.cli.tokens import SCOPES
 from isoneph.core.config import load_settings
-from isoneph.core.config.applications import SCOPES as KNOWN_SCOPES
 
 
 def test_a_good_configuration(isoneph: Isoneph, config: Path) -> None:
@@ -73,7 +71,3 @@ def test_a_token_needs_a_name_that_the_configuration_takes(isoneph: Isoneph) -> 
     result = isoneph("token", "create", "9 lives")
     assert (result.code, result.out) == (2, "")
     assert "'9 lives' cannot be a token's name" in result.err
-
-
-def test_the_scopes_are_those_of_the_configuration() -> None:
-    assert SCOPES == KNOWN_SCOPES
