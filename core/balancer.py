@@ -8,25 +8,19 @@ hangs up leaves nothing half done; :meth:`Balancer.drain` waits for it.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import msgspec
-
 from isoneph.core import identity
 from isoneph.core.errors import (
-    BadRequest,
     CloudError,
     IsonephError,
     KeyReused,
     PlacementFailed,
     StoreUnavailable,
-    UnknownCloud,
-    UnknownType,
     UnknownVm,
     WaitTimeout,
 )
@@ -48,14 +42,12 @@ from isoneph.core.placing import Placer, Plan
 from isoneph.core.plugin import Clock, Metrics, Store
 from isoneph.core.ranking import WeightedPolicy
 from isoneph.core.removing import Remover
+from isoneph.core.requests import check_names, check_request, digest_of
 from isoneph.core.settings import ApplicationSettings
 
 LOG = logging.getLogger(__name__)
 T = TypeVar("T")
 
-#: VMs that one create may ask for.
-MAX_COUNT = 1000
-MAX_KEY = 255
 #: Seconds between looks at a VM that somebody waits for.
 WAIT_INTERVAL = 0.25
 #: Seconds after the start in which a process cannot know what its predecessor had under way.
@@ -111,7 +103,7 @@ class Balancer:
         than ``min_count`` could be placed, the CloudError of a cloud that finds fault with the
         request itself, StoreError.
         """
-        self._check(request)
+        check_request(self.settings, request)
         return await self._finish(self._create(request))
 
     async def delete(self, vm_id: str) -> Deletion:
@@ -128,7 +120,7 @@ class Balancer:
 
         Raises UnknownVm when there is none to pick, PluginFailed, CloudError, StoreError.
         """
-        self._check_names(type_name, cloud)
+        check_names(self.settings, type_name, cloud)
         return await self._finish(self.remover.delete_any(type_name, cloud, key))
 
     async def list(self) -> tuple[Sequence[Vm], Mapping[str, CloudError]]:
@@ -164,7 +156,7 @@ class Balancer:
 
     async def explain(self, request: CreateRequest) -> Ranking:
         """Where the next VM would go and why; nothing is created or reserved."""
-        self._check(request)
+        check_request(self.settings, request)
         unlisted = await self.fleet.ensure_usable()
         plan = self._plan(request, identity.new_id())
         return self.placer.rank(plan, self.ledger.book, unlisted)
@@ -293,7 +285,7 @@ class Balancer:
             await self.fleet.ensure_usable()
         wanted = set(ids)
         found = {vm.id: vm for vm in self.fleet.vms() if vm.id in wanted}
-        digest = _digest(request)
+        digest = digest_of(request)
         for vm in found.values():
             if vm.request_digest != digest:
                 raise KeyReused(
@@ -379,36 +371,12 @@ class Balancer:
             id=vm_id,
             type=request.type,
             tags=request.tags,
-            request_digest=_digest(request),
+            request_digest=digest_of(request),
             near=request.near,
             cloud=request.cloud,
             may_exist=request.key is not None,
             deadline=self._clock.monotonic() + self.settings.deadline,
         )
-
-    def _check(self, request: CreateRequest) -> None:
-        self._check_names(request.type, request.cloud)
-        if request.cloud is not None and request.cloud not in self.settings.types[request.type]:
-            raise BadRequest(f"type {request.type} is not offered on cloud {request.cloud}")
-        if not 1 <= request.count <= MAX_COUNT:
-            raise BadRequest(f"count must be from 1 to {MAX_COUNT}, not {request.count}")
-        least = request.min_count
-        if least is not None and not 1 <= least <= request.count:
-            raise BadRequest(f"min_count must be from 1 to count ({request.count}), not {least}")
-        if request.key is not None and not 1 <= len(request.key) <= MAX_KEY:
-            raise BadRequest(f"an idempotency key has 1 to {MAX_KEY} characters")
-        if request.near is not None and len(request.near) > identity.MAX_TAG_VALUE:
-            raise BadRequest(f"near has at most {identity.MAX_TAG_VALUE} characters")
-        _check_tags(request.tags)
-
-    def _check_names(self, type_name: str | None, cloud: str | None) -> None:
-        name = self.settings.name
-        if type_name is not None and type_name not in self.settings.types:
-            offered = ", ".join(self.settings.types)
-            raise UnknownType(f"{name} has no VM type '{type_name}'; it has: {offered}")
-        if cloud is not None and cloud not in self.gateways:
-            used = ", ".join(self.gateways)
-            raise UnknownCloud(f"{name} uses no cloud '{cloud}'; it uses: {used}")
 
     def _status(self, name: str, gateway: CloudGateway, use: Any) -> CloudStatus:
         breaker = gateway.breaker
@@ -428,25 +396,3 @@ class Balancer:
             by_state=self.fleet.by_state(name),
             limits=use.limits,
         )
-
-
-def _digest(request: CreateRequest) -> str:
-    """Tells requests apart that share a key; a retry of the same request gives the same."""
-    fields = [request.type, request.count, request.min_count, request.cloud, request.near]
-    body = msgspec.json.encode([fields, sorted(request.tags.items())])
-    return hashlib.sha256(body).hexdigest()[:16]
-
-
-def _check_tags(tags: Mapping[str, str]) -> None:
-    if len(tags) > identity.MAX_TAGS:
-        raise BadRequest(f"at most {identity.MAX_TAGS} tags, not {len(tags)}")
-    for key, value in tags.items():
-        if key.startswith(identity.PREFIX) or not identity.TAG_PATTERN.fullmatch(key):
-            raise BadRequest(
-                f"tag '{key}': a name has 1 to 63 of A-Z a-z 0-9 _ . - and does not begin with "
-                f"'{identity.PREFIX}'"
-            )
-        if len(value) > identity.MAX_TAG_VALUE or not value.isprintable():
-            raise BadRequest(
-                f"tag '{key}': a value has at most {identity.MAX_TAG_VALUE} printable characters"
-            )

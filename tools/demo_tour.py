@@ -128,7 +128,12 @@ class Tour:
         print(bold(f"\n$ {command}"), flush=True)
         environment = {**os.environ, "ISONEPH_URL": self.url}
         words = shlex.split(command)
-        subprocess.run([str(BIN / words[0]), *words[1:]], env=environment, check=True)
+        subprocess.run(
+            [str(BIN / words[0]), *words[1:]],
+            env=environment,
+            stderr=subprocess.STDOUT,
+            check=True,
+        )
 
     def vms(self) -> list[dict[str, Any]]:
         """The application's VMs."""

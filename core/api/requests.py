@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from isoneph.core import identity
-from isoneph.core.balancer import MAX_COUNT, MAX_KEY
 from isoneph.core.model import CreateRequest, VmState
+from isoneph.core.requests import MAX_COUNT, MAX_KEY
 
 #: VMs on one page, at most and by default.
 MAX_LIMIT = 1000

@@ -8,6 +8,7 @@ import re
 import secrets
 import time
 from contextvars import ContextVar
+from typing import NamedTuple
 
 import falcon.asgi
 
@@ -43,6 +44,20 @@ class Request(falcon.asgi.Request):
         """The path as it was sent: ASCII without control characters, fit for a log line."""
         raw: bytes = self.scope.get("raw_path") or self.path.encode("unicode-escape")
         return raw.decode("latin-1")
+
+
+class Ended(NamedTuple):
+    """How a request ended: as a message one line, for programs its fields."""
+
+    method: str
+    path: str
+    status: int
+    ms: float
+    token: str | None
+
+    def __str__(self) -> str:
+        line = f"{self.method} {self.path} {self.status} {self.ms:.1f} ms"
+        return line if self.token is None else f"{line} token {self.token}"
 
 
 class Tracer:
@@ -83,20 +98,5 @@ class Tracer:
             status=str(status),
         )
         if LOG.isEnabledFor(logging.INFO):
-            LOG.info(
-                "%s %s %d %.1f ms%s",
-                req.method,
-                req.raw_path,
-                status,
-                seconds * 1000,
-                f" token {req.token}" if req.token else "",
-                extra={
-                    "fields": {
-                        "method": req.method,
-                        "path": req.raw_path,
-                        "status": status,
-                        "ms": round(seconds * 1000, 3),
-                        "token": req.token,
-                    }
-                },
-            )
+            ms = round(seconds * 1000, 3)
+            LOG.info(Ended(req.method, req.raw_path, status, ms, req.token))

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from isoneph.core.api.tracing import REQUEST_ID
+from isoneph.core.api.tracing import REQUEST_ID, Ended
 
 #: The logger above all of isoneph's; of others only warnings are of interest.
 NAME = "isoneph"
@@ -31,8 +31,7 @@ class TextFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """For programs: one JSON object on a line. What a record carries as ``fields`` is part
-    of it."""
+    """For programs: one JSON object on a line; of how a request ended, with its fields."""
 
     def format(self, record: logging.LogRecord) -> str:
         """One line."""
@@ -44,7 +43,8 @@ class JsonFormatter(logging.Formatter):
         }
         if request_id := REQUEST_ID.get():
             entry["request_id"] = request_id
-        entry |= getattr(record, "fields", {})
+        if isinstance(record.msg, Ended):
+            entry |= record.msg._asdict()
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)
         return msgspec.json.encode(entry).decode()
@@ -61,6 +61,8 @@ def configure_logging(level: str, form: str) -> None:
     root.setLevel(logging.WARNING)
     logging.getLogger(NAME).setLevel(level)
     logging.captureWarnings(capture=True)
+    # What nobody shows need not be found out for each line.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
 
 
 def _stamp(record: logging.LogRecord) -> str:

@@ -9,14 +9,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from isoneph.core.api.tracing import REQUEST_ID
+from isoneph.core.api.tracing import REQUEST_ID, Ended
 from isoneph.core.service.logs import JsonFormatter, TextFormatter, configure_logging
 
 
-def record(message: str, *arguments: object, **extra: object) -> logging.LogRecord:
+def record(message: object, *arguments: object) -> logging.LogRecord:
     made = logging.LogRecord("isoneph.x", logging.INFO, "f", 1, message, arguments, None)
     made.created, made.msecs = 1_767_225_600.25, 250.0
-    made.__dict__.update(extra)
     return made
 
 
@@ -51,17 +50,27 @@ def test_nobody_can_write_lines_of_their_own() -> None:
     assert line.endswith(" a\\nb\\x1b[31m\\u2028caf\xe9")
 
 
-def test_json_carries_the_fields(request_id: str) -> None:
-    line = JsonFormatter().format(record("hi\n", fields={"status": 200}))
-    assert json.loads(line) == {
+def test_of_how_a_request_ended_programs_get_the_fields(request_id: str) -> None:
+    ended = record(Ended("GET", "/vm", 200, 1.234, "reader"))
+    assert TextFormatter().format(ended).endswith(" GET /vm 200 1.2 ms token reader")
+    assert json.loads(JsonFormatter().format(ended)) == {
         "time": "2026-01-01T00:00:00.250Z",
         "level": "INFO",
         "logger": "isoneph.x",
-        "message": "hi\n",
+        "message": "GET /vm 200 1.2 ms token reader",
         "request_id": "order-17",
+        "method": "GET",
+        "path": "/vm",
         "status": 200,
+        "ms": 1.234,
+        "token": "reader",
     }
+
+
+def test_json_is_one_line_too() -> None:
+    line = JsonFormatter().format(record("a\nb"))
     assert "\n" not in line
+    assert json.loads(line)["message"] == "a\nb"
 
 
 def test_a_traceback_is_kept() -> None:
@@ -75,6 +84,8 @@ def test_only_ours_is_logged_in_detail(
 ) -> None:
     root, ours = logging.getLogger(), logging.getLogger("isoneph")
     monkeypatch.setattr(root, "handlers", [])
+    for name in ("logThreads", "logProcesses", "logMultiprocessing"):
+        monkeypatch.setattr(logging, name, getattr(logging, name))
     levels = root.level, ours.level
     try:
         configure_logging("DEBUG", "text")
