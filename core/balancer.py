@@ -332,6 +332,7 @@ class Balancer:
                 tags=failed.tags,
                 request_digest=failed.request_digest,
                 near=failed.near,
+                cloud=failed.pinned_to,
                 attempt=1 if lived else failed.attempt + 1,
                 may_exist=True,
                 deadline=self._clock.monotonic() + self.settings.deadline,

@@ -23,6 +23,8 @@ TAG_ATTEMPT = PREFIX + "attempt"
 #: When it was placed: seconds since the epoch, microseconds shown, so text order is time order.
 TAG_PLACED_AT = PREFIX + "placed-at"
 
+#: The only cloud that the caller wanted it on, if any.
+TAG_PINNED_TO = PREFIX + "pinned-to"
 #: The place, cloud or VM that the caller wanted it near to, if any.
 TAG_NEAR = PREFIX + "near"
 

@@ -81,6 +81,7 @@ class Vm:
     fault: str | None = None
     request_digest: str = ""
     near: str | None = None
+    pinned_to: str | None = None
 
     @staticmethod
     def from_tags(
@@ -112,6 +113,7 @@ class Vm:
             fault=fault,
             request_digest=tags.get(identity.TAG_REQUEST, ""),
             near=tags.get(identity.TAG_NEAR),
+            pinned_to=tags.get(identity.TAG_PINNED_TO),
         )
 
 

@@ -320,6 +320,8 @@ class Placer:
         }
         if plan.near is not None:
             tags[identity.TAG_NEAR] = plan.near
+        if plan.cloud is not None:
+            tags[identity.TAG_PINNED_TO] = plan.cloud
         return VmRequest(
             id=plan.id,
             application=application,

@@ -181,7 +181,9 @@ async def test_leftovers_go_after_two_sightings_once_their_vm_is_gone(world: Wor
 
 async def test_one_dead_cloud_does_not_stop_the_healing_elsewhere(world: World) -> None:
     balancer = await world.balancer({**TWO, "tango": {}})
-    vm = await create(balancer, cloud="quebec")
+    await create(balancer, cloud="uniform")
+    vm = await create(balancer)
+    assert vm.cloud == "quebec"
     record = world.cloud("quebec").vms()[0]
     world.cloud("uniform").begin_outage()
     world.cloud("quebec").set_vm_state(record.cloud_id, VmState.ERROR, "died")
@@ -313,3 +315,14 @@ async def test_a_leftover_goes_though_its_vm_lives_again_on_the_same_cloud(world
     await settle(balancer, world.clock, rounds=5)
     assert [r.tags[identity.TAG_ID] for r in world.cloud("uniform").vms()] == [vm.id]
     assert world.cloud("uniform").ports() == []
+
+
+async def test_a_vm_that_was_wanted_on_one_cloud_is_placed_again_on_that_one(
+    world: World,
+) -> None:
+    balancer = await world.balancer(TWO)
+    world.cloud("quebec").inject("error_after_accept", call="create", count=1)
+    vm = await create(balancer, cloud="quebec")
+    await settle(balancer, world.clock)
+    assert live(world) == [("quebec", vm.id)]
+    assert (await balancer.get(vm.id)).attempt == 2

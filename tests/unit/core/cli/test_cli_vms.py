@@ -225,7 +225,7 @@ def wait_until(happened: Callable[[], bool]) -> None:
 def test_progress_is_one_line_that_goes_away() -> None:
     terminal = Terminal()
     with progress.progress(terminal, lambda: "waiting"):
-        wait_until(lambda: "waiting: 0 s" in terminal.getvalue())
+        wait_until(lambda: "waiting: " in terminal.getvalue())
     assert terminal.getvalue().endswith("\r\x1b[K")
 
 
