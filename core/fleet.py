@@ -33,7 +33,7 @@ class _Listing:
 
     at: float
     vms: dict[str, Vm]
-    ids: set[str]
+    by_id: dict[str, list[Vm]]
     by_type: Counter[str]
     use: CloudUse
 
@@ -42,10 +42,13 @@ class _Listing:
         by_cloud_id = {vm.cloud_id: vm for vm in vms}
         live = [vm for vm in by_cloud_id.values() if vm.state in LIVE_STATES]
         by_type = Counter(vm.type for vm in live)
+        by_id: dict[str, list[Vm]] = {}
+        for vm in by_cloud_id.values():
+            by_id.setdefault(vm.id, []).append(vm)
         return _Listing(
             at=at,
             vms=by_cloud_id,
-            ids={vm.id for vm in by_cloud_id.values()},
+            by_id=by_id,
             by_type=by_type,
             use=CloudUse(vms=len(live), by_type=by_type),
         )
@@ -80,8 +83,17 @@ class _View:
 
     def knows(self, vm_id: str) -> bool:
         """Whether the id was listed here, or made here since."""
-        listed = self.listing is not None and vm_id in self.listing.ids
+        listed = self.listing is not None and vm_id in self.listing.by_id
         return listed or vm_id in self.made_ids
+
+    def copies(self, vm_id: str) -> list[Vm]:
+        """As :meth:`vms`, only those of this id."""
+        listed = self.listing.by_id.get(vm_id, ()) if self.listing is not None else ()
+        found = {vm.cloud_id: vm for vm in listed}
+        if vm_id in self.made_ids:
+            made = self.made.items()
+            found.update((cloud_id, vm) for cloud_id, (_at, vm) in made if vm.id == vm_id)
+        return [vm for cloud_id, vm in found.items() if cloud_id not in self.gone]
 
     def vms(self) -> list[Vm]:
         """The listing with what happened since laid over it."""
@@ -114,9 +126,9 @@ class Fleet:
     ) -> Mapping[str, CloudError]:
         """Have every cloud's listing no older than ``since`` (seconds since the epoch).
 
-        Returns the errors of the clouds that could not be listed, or not within ``patience``
-        seconds of the question (None: as long as the call may take); they keep their last
-        listing.
+        Returns the errors of the clouds that could not be listed, or whose answer has been owed
+        for longer than ``patience`` seconds (None: as long as the call may take); they keep
+        their last listing.
         """
         names = list(self._views if clouds is None else clouds)
         stale = [name for name in names if not self._listed_since(name, since)]
@@ -168,7 +180,7 @@ class Fleet:
     def _choose_winners(self) -> Sequence[Vm]:
         winners: dict[str, tuple[tuple[bool, float, int], Vm]] = {}
         for position, view in enumerate(self._views.values()):
-            for vm in self._seen(view):
+            for vm in _as_seen(view, view.vms()):
                 key = _precedence(vm, position)
                 if vm.id not in winners or key < winners[vm.id][0]:
                     winners[vm.id] = (key, vm)
@@ -185,9 +197,7 @@ class Fleet:
         found = [
             (_precedence(vm, position), vm)
             for position, view in enumerate(self._views.values())
-            if view.knows(vm_id)
-            for vm in self._seen(view)
-            if vm.id == vm_id
+            for vm in _as_seen(view, view.copies(vm_id))
         ]
         return [vm for _key, vm in sorted(found, key=lambda pair: pair[0])]
 
@@ -204,7 +214,7 @@ class Fleet:
             view = self._views.get(entry.cloud)
             if view is None:
                 continue
-            listed = view.listing is not None and entry.id in view.listing.ids
+            listed = view.listing is not None and entry.id in view.listing.by_id
             if entry.phase in COUNTED_PHASES and not listed:
                 added[entry.cloud].append((entry.type, entry.phase is Phase.CREATING))
             elif entry.phase is Phase.DELETED and listed:
@@ -216,7 +226,9 @@ class Fleet:
 
     def by_state(self, cloud: str) -> Mapping[str, int]:
         """How many VMs of each state a cloud holds."""
-        return Counter(vm.state.value for vm in self._seen(self._views[cloud]))
+        return Counter(
+            vm.state.value for vm in _as_seen(self._views[cloud], self._views[cloud].vms())
+        )
 
     def listed_at(self, cloud: str) -> float | None:
         """When the cloud was last listed with success, None if never."""
@@ -259,13 +271,13 @@ class Fleet:
 
     async def _renew(self, view: _View, since: float, patience: float | None) -> CloudError | None:
         """Wait for a listing that began at ``since`` or later, joining one under way."""
-        asked = self._clock.monotonic()
         while True:
             task = view.task or self._begin(view)
             begun = view.begun
             left = None
             if patience is not None:
-                left = max(0.0, patience - (self._clock.monotonic() - asked))
+                # What has been hanging for long is not waited for again and again.
+                left = max(0.0, patience - (self._clock.time() - begun))
             done, _pending = await asyncio.wait((task,), timeout=left)
             if not done:
                 return view.owing(self._clock.time())
@@ -301,12 +313,6 @@ class Fleet:
         view.gone = {key: at for key, at in view.gone.items() if at >= begun}
         self._ledger.covered(cloud, begun)
 
-    def _seen(self, view: _View) -> Sequence[Vm]:
-        """A cloud's VMs for showing: their state is UNKNOWN while it cannot be listed."""
-        if view.error is None:
-            return view.vms()
-        return [replace(vm, state=VmState.UNKNOWN) for vm in view.vms()]
-
     def _use(
         self, view: _View, added: Sequence[tuple[str, bool]], removed: Sequence[str], book: Book
     ) -> CloudUse:
@@ -335,6 +341,13 @@ class Fleet:
                 for resource, amount in vm_type.resources.items():
                     planned[resource] = planned.get(resource, 0.0) + amount
         return planned
+
+
+def _as_seen(view: _View, vms: Sequence[Vm]) -> Sequence[Vm]:
+    """A cloud's VMs for showing: their state is UNKNOWN while it cannot be listed."""
+    if view.error is None:
+        return vms
+    return [replace(vm, state=VmState.UNKNOWN) for vm in vms]
 
 
 def _precedence(vm: Vm, position: int) -> tuple[bool, float, int]:

@@ -184,10 +184,9 @@ async def _obstacles(deployment: Deployment) -> list[str]:
 
 
 async def _store_obstacles(one: application.Application) -> list[str]:
-    """Why the store cannot be used: what every placement does first is tried, a write of the
-    ledger that changes nothing."""
+    """Why the store cannot be used: what every placement does first is tried."""
     try:
-        await one.balancer.ledger.update(lambda _book: None)
+        await one.balancer.ledger.refresh()
     except StoreError as error:
         return [f"the store: {error.message}"]
     return []

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -16,19 +17,20 @@ from isoneph.core.api.answers import (
     PlacedVms,
     Removal,
     VmList,
+    encode,
     placed_vm_of,
     placement_of,
     ranking_of,
     silence_of,
     vm_of,
 )
-from isoneph.core.api.operations import Answer, ApplicationResource, Reply, operation
+from isoneph.core.api.operations import Answer, ApplicationResource, Context, Reply, operation
 from isoneph.core.api.problems import NotReady, Refused
 from isoneph.core.api.requests import DEFAULT_WAIT, VictimQuery, VmCreate, VmListQuery, WaitQuery
 from isoneph.core.api.tracing import Request
 from isoneph.core.application import Application
 from isoneph.core.balancer import Balancer
-from isoneph.core.errors import IsonephError, UnknownCloud, UnknownType, UnknownVm
+from isoneph.core.errors import CloudError, IsonephError, UnknownCloud, UnknownType, UnknownVm
 from isoneph.core.model import Creation, Placed, VmState
 
 #: What can be done with a VM that an answer shows.
@@ -86,8 +88,26 @@ class WaitingResource(ApplicationResource):
             await asyncio.gather(closing, *waits, return_exceptions=True)
 
 
+@dataclass(frozen=True, slots=True)
+class _Page:
+    """The last answer to a listing: whoever asks the same while nothing has changed gets it."""
+
+    vms: Sequence[model.Vm]
+    query: VmListQuery
+    body: bytes
+
+    def fits(self, vms: Sequence[model.Vm], query: VmListQuery) -> bool:
+        """Whether it is the answer to this too; the fleet shows the very same list until
+        something changes."""
+        return self.vms is vms and self.query == query
+
+
 class VmCollection(WaitingResource):
     """All VMs of an application."""
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self._pages: dict[str, _Page] = {}
 
     @operation(
         name="create_vm",
@@ -167,9 +187,26 @@ class VmCollection(WaitingResource):
         answers={200: Answer(text="One page.", types=(VmList,), example=examples.VM_LIST)},
         problems=("unknown_cloud", "unknown_type"),
     )
-    async def on_get(self, application: Application, *, req: Request, query: VmListQuery) -> VmList:
+    async def on_get(self, application: Application, *, req: Request, query: VmListQuery) -> bytes:
         """List VMs."""
-        vms, errors = await application.balancer.list()
+        everything, errors = await application.balancer.list()
+        page = self._pages.get(req.raw_path)
+        if page is not None and page.fits(everything, query) and not errors:
+            return page.body
+        listing = self._listing(application, req, query, everything, errors)
+        page = _Page(everything, query, encode(listing))
+        if not errors:
+            self._pages[req.raw_path] = page
+        return page.body
+
+    def _listing(
+        self,
+        application: Application,
+        req: Request,
+        query: VmListQuery,
+        vms: Sequence[model.Vm],
+        errors: Mapping[str, CloudError],
+    ) -> VmList:
         vms = _matching(vms, query, application)
         total = len(vms)
         if query.marker is not UNSET:

@@ -16,6 +16,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ VMS = 1000
 #: Seconds of load for each figure; connections of the load generator.
 LOAD_SECONDS = 4
 CONNECTIONS = 16
+#: Seconds between two changes, in the test with changes.
+CHANGE_SECONDS = 0.02
 SEQUENTIAL_CREATES = 300
 PARALLEL_CREATES = 100
 #: Seconds that a cloud's create call takes in the parallel test.
@@ -50,6 +53,7 @@ class Figures:
 
     small: float
     listing: float
+    changing: float
     create: float
     parallel: float
 
@@ -128,6 +132,25 @@ def requests_per_second(url: str) -> float:
     return float(found.group(1))
 
 
+@contextlib.contextmanager
+def changing(url: str) -> Iterator[None]:
+    """One VM more, again and again, all the time: no answer can be the same for long."""
+    done = threading.Event()
+
+    def create() -> None:
+        with httpx.Client(base_url=url, timeout=30) as client:
+            while not done.wait(CHANGE_SECONDS):
+                client.post("/vm", json={"type": "worker"}).raise_for_status()
+
+    thread = threading.Thread(target=create)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
 def sequential_creates(url: str, count: int = SEQUENTIAL_CREATES) -> float:
     """Median seconds of a create, one after the other over one connection.
 
@@ -173,9 +196,11 @@ def measure_isoneph() -> Figures:
     with isoneph() as url:
         httpx.post(f"{url}/vm", json={"type": "worker", "count": VMS}, timeout=60)
         listing = requests_per_second(f"{url}/vm?limit={VMS}")
+        with changing(url):
+            changes = requests_per_second(f"{url}/vm?limit={VMS}")
     with isoneph(SLOW_CREATE) as url:
         parallel = asyncio.run(parallel_creates(url, PARALLEL_CREATES))
-    return Figures(small=small, listing=listing, create=create, parallel=parallel)
+    return Figures(small=small, listing=listing, changing=changes, create=create, parallel=parallel)
 
 
 def measure_prototype() -> Figures:
@@ -183,9 +208,11 @@ def measure_prototype() -> Figures:
     with prototype(vms=VMS) as url:
         small = requests_per_second(f"{url}/type")
         listing = requests_per_second(f"{url}/vm")
+        with changing(url):
+            changes = requests_per_second(f"{url}/vm")
     with prototype() as url:
         create = sequential_creates(url)
     with prototype(create_seconds=SLOW_CREATE) as url:
         few = asyncio.run(parallel_creates(url, PROTOTYPE_CREATES))
     parallel = few / PROTOTYPE_CREATES * PARALLEL_CREATES
-    return Figures(small=small, listing=listing, create=create, parallel=parallel)
+    return Figures(small=small, listing=listing, changing=changes, create=create, parallel=parallel)

@@ -88,3 +88,14 @@ async def test_a_marker_is_not_made_up(site: Site, marker: str) -> None:
 async def test_nothing_inside_is_shown(site: Site, fleet: list[Any]) -> None:
     shown = (await site.http.get("/vm")).json()["vms"][0]
     assert "request_digest" not in shown
+
+
+async def test_a_page_is_as_old_as_the_last_change(site: Site, fleet: list[Any]) -> None:
+    before = (await site.http.get("/vm")).json()
+    assert (await site.http.get("/vm")).json() == before
+    assert (await site.http.get("/vm?limit=1")).json()["vms"] == before["vms"][:1]
+    more = await site.create()
+    after = (await site.http.get("/vm")).json()
+    assert [vm["id"] for vm in after["vms"]] == [*(vm["id"] for vm in fleet), more["id"]]
+    await site.http.delete(f"/vm/{more['id']}")
+    assert (await site.http.get("/vm")).json()["total"] == before["total"]
