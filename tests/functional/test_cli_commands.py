@@ -225,7 +225,7 @@ def test_a_reader_that_went_away_is_no_error(site: Site, command: str) -> None:
 
 def test_the_engine_alone_heals_what_a_command_left(site: Site) -> None:
     site.write_clouds(faults="[{fault: error_after_accept}]")
-    (made,) = site.rows("vm", "create", "web", "--cloud", "paris", "--local")
+    (made,) = site.rows("vm", "create", "web", "--local")
     with site.process("engine", ready="the engine runs") as engine:
 
         def healed() -> bool:
