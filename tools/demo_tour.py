@@ -149,6 +149,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     directory = Path(tempfile.mkdtemp(prefix="isoneph-demo-"))
     tour = Tour(directory, pause=0.0 if once else READING_TIME)
+    code = 0
     try:
         tour.configure()
         with tour.service() as service:
@@ -158,10 +159,12 @@ def main() -> int:
                     _linger(tour)
             finally:
                 _take_all_away(tour)
+    except KeyboardInterrupt:
+        code = 130
     finally:
         shutil.rmtree(directory, ignore_errors=True)
     print("\nThe service has ended, its VMs are gone.")
-    return 0
+    return code
 
 
 def _show(tour: Tour, pid: int) -> None:

@@ -52,7 +52,7 @@ class RedisServer:
 def start_redis() -> Iterator[Callable[..., RedisServer]]:
     """Starts Redis servers with the arguments given, and stops them at the end."""
     if shutil.which("redis-server") is None:
-        pytest.skip("redis-server is not installed")
+        pytest.fail("redis-server is not installed; tools/test installs it")
     servers: list[RedisServer] = []
     # Not in pytest's own directory: the path of a socket has at most 107 bytes.
     with tempfile.TemporaryDirectory(prefix="isoneph-redis-") as root:

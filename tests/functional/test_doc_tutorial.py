@@ -55,7 +55,6 @@ def url(home: Path, environment: dict[str, str]) -> Iterator[str]:
         service.wait(timeout=30)
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="the tutorial uses curl")
 def test_every_command_of_the_tutorial_prints_what_it_shows(
     home: Path, environment: dict[str, str], url: str
 ) -> None:
