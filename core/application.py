@@ -171,7 +171,7 @@ class Deployment:
         """List every cloud and read its limits, so that the first request finds them known."""
         fleet = application.balancer.fleet
         patience = application.settings.patience
-        errors = await fleet.ensure(self.clock.time(), patience=patience)
+        errors = await fleet.ensure(0.0, patience=patience)
         gateways = application.balancer.gateways.values()
         await asyncio.gather(*(gateway.first_limits(patience) for gateway in gateways))
         for name, error in errors.items():

@@ -92,7 +92,7 @@ class Balancer:
         self._clock = clock
         self._metrics = metrics
         self._owner = owner
-        self._started_at = clock.time()
+        self._started_at = clock.monotonic()
         self._work: set[asyncio.Task[Any]] = set()
         self._locks: dict[str, tuple[asyncio.Lock, int]] = {}
 
@@ -126,8 +126,7 @@ class Balancer:
     async def list(self) -> tuple[Sequence[Vm], Mapping[str, CloudError]]:
         """All VMs in order of placement; and the clouds that could not be asked in time, whose
         VMs are shown as they were last seen, in state UNKNOWN."""
-        since = self._clock.time() - self.settings.freshness
-        errors = await self.fleet.ensure(since, patience=self.settings.patience)
+        errors = await self.fleet.ensure(self.settings.freshness, patience=self.settings.patience)
         try:
             await self.fleet.catch_up()
         except StoreUnavailable as error:
@@ -139,7 +138,7 @@ class Balancer:
         may have it cannot be asked."""
         copies = self.fleet.copies(vm_id)
         if not copies:
-            errors = await self.fleet.ensure(self._clock.time())
+            errors = await self.fleet.ensure(0.0)
             copies = self.fleet.copies(vm_id)
             if not copies:
                 for error in errors.values():
@@ -163,8 +162,7 @@ class Balancer:
 
     async def clouds(self) -> Sequence[CloudStatus]:
         """Every cloud of the application: its health, its breaker, what runs there."""
-        since = self._clock.time() - self.settings.freshness
-        await self.fleet.ensure(since, patience=self.settings.patience)
+        await self.fleet.ensure(self.settings.freshness, patience=self.settings.patience)
         use = self.fleet.use(self.ledger.book)
         return [self._status(name, gateway, use[name]) for name, gateway in self.gateways.items()]
 
@@ -176,8 +174,7 @@ class Balancer:
         """
         deadline = self._clock.monotonic() + timeout
         while True:
-            recent = self._clock.time() - self.settings.freshness / 2
-            await self.fleet.ensure(recent, patience=WAIT_INTERVAL)
+            await self.fleet.ensure(self.settings.freshness / 2, patience=WAIT_INTERVAL)
             copies = self.fleet.copies(vm_id)
             vm = copies[0] if copies else await self.get(vm_id)
             if vm.state is state:
@@ -278,9 +275,9 @@ class Balancer:
         entries = [e for vm_id in ids for e in self.ledger.book.of_vm(vm_id)]
         known = {Phase.CREATED, Phase.DELETED}
         unclear = any(entry.phase not in known for entry in entries)
-        young = self._clock.time() - self._started_at < SETTLING
+        young = self._clock.monotonic() - self._started_at < SETTLING
         if unclear or young or not self.ledger.shared:
-            await self.fleet.ensure(self._clock.time(), patience=self.settings.patience)
+            await self.fleet.ensure(0.0, patience=self.settings.patience)
         else:
             await self.fleet.ensure_usable()
         wanted = set(ids)

@@ -45,7 +45,7 @@ class Sightings:
 
     def ripe(self, seen: Iterable[Hashable], grace: float) -> set[Hashable]:
         """Note what is seen now, forget what is not; what was seen ``grace`` ago is ripe."""
-        now = self._clock.time()
+        now = self._clock.monotonic()
         self._first = {key: self._first.get(key, now) for key in seen}
         return {key for key, first in self._first.items() if now - first >= grace and first < now}
 
@@ -64,7 +64,7 @@ class Healer:
     async def heal(self, patience: float) -> None:
         """One round, over the clouds that answer within ``patience`` seconds."""
         fleet = self.balancer.fleet
-        errors = await fleet.ensure(self._clock.time(), patience=patience)
+        errors = await fleet.ensure(0.0, patience=patience)
         listed = [name for name in self.balancer.settings.clouds if name not in errors]
         self._report()
         await self._replace_failed(listed)

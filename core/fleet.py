@@ -28,9 +28,11 @@ COUNTED_PHASES = frozenset({Phase.CREATING, Phase.CREATED})
 
 @dataclass(slots=True)
 class _Listing:
-    """One cloud's answer, ``at`` seconds since the epoch when it was asked for; ``use`` is what
-    it comes to when nothing happened since and no limits are known."""
+    """One cloud's answer: when it was asked for, on the monotonic clock (``begun``) and in seconds
+    since the epoch (``at``); ``use`` is what it comes to when nothing happened since and no limits
+    are known."""
 
+    begun: float
     at: float
     vms: dict[str, Vm]
     by_id: dict[str, list[Vm]]
@@ -38,7 +40,7 @@ class _Listing:
     use: CloudUse
 
     @staticmethod
-    def of(at: float, vms: Iterable[Vm]) -> _Listing:
+    def of(begun: float, at: float, vms: Iterable[Vm]) -> _Listing:
         by_cloud_id = {vm.cloud_id: vm for vm in vms}
         live = [vm for vm in by_cloud_id.values() if vm.state in LIVE_STATES]
         by_type = Counter(vm.type for vm in live)
@@ -46,6 +48,7 @@ class _Listing:
         for vm in by_cloud_id.values():
             by_id.setdefault(vm.id, []).append(vm)
         return _Listing(
+            begun=begun,
             at=at,
             vms=by_cloud_id,
             by_id=by_id,
@@ -122,14 +125,15 @@ class Fleet:
         self._winners: Sequence[Vm] | None = None
 
     async def ensure(
-        self, since: float, clouds: Iterable[str] | None = None, *, patience: float | None = None
+        self, max_age: float, clouds: Iterable[str] | None = None, *, patience: float | None = None
     ) -> Mapping[str, CloudError]:
-        """Have every cloud's listing no older than ``since`` (seconds since the epoch).
+        """Have a listing of every cloud that is at most ``max_age`` seconds old.
 
         Returns the errors of the clouds that could not be listed, or whose answer has been owed
         for longer than ``patience`` seconds (None: as long as the call may take); they keep
         their last listing.
         """
+        since = self._clock.monotonic() - max_age
         names = list(self._views if clouds is None else clouds)
         stale = [name for name in names if not self._listed_since(name, since)]
         if not stale:
@@ -145,7 +149,7 @@ class Fleet:
         A cloud that has owed an answer for longer than the application's patience is among the
         errors at once, however young its last listing: it hangs.
         """
-        now = self._clock.time()
+        now = self._clock.monotonic()
         patience = self._settings.patience
         hanging: dict[str, CloudError] = {}
         for name, view in self._views.items():
@@ -155,7 +159,7 @@ class Fleet:
             elif view.task is None and view.begun < now - self._settings.freshness:
                 self._begin(view)
         others = [name for name in self._views if name not in hanging]
-        errors = await self.ensure(now - OLDEST_FOR_DECISION, others, patience=patience)
+        errors = await self.ensure(OLDEST_FOR_DECISION, others, patience=patience)
         return {**errors, **hanging}
 
     async def catch_up(self) -> None:
@@ -169,7 +173,7 @@ class Fleet:
             if view is not None and entry.phase is Phase.CREATED and view.misses(entry):
                 behind.add(entry.cloud)
         if behind:
-            await self.ensure(self._clock.time(), behind, patience=self._settings.patience)
+            await self.ensure(0.0, behind, patience=self._settings.patience)
 
     def vms(self) -> Sequence[Vm]:
         """Every VM once, the winner of its copies, in order of placement; see :meth:`copies`."""
@@ -243,7 +247,7 @@ class Fleet:
         """The cloud said that this VM is there now, or what it looks like now."""
         self._winners = None
         view = self._views[vm.cloud]
-        view.made[vm.cloud_id] = (self._clock.time(), vm)
+        view.made[vm.cloud_id] = (self._clock.monotonic(), vm)
         view.made_ids.add(vm.id)
         view.gone.pop(vm.cloud_id, None)
 
@@ -251,7 +255,7 @@ class Fleet:
         """The cloud said that this VM is gone, or accepted its removal."""
         self._winners = None
         view = self._views[vm.cloud]
-        view.gone[vm.cloud_id] = self._clock.time()
+        view.gone[vm.cloud_id] = self._clock.monotonic()
         view.made.pop(vm.cloud_id, None)
 
     def booted(self, vm: Vm) -> bool:
@@ -267,7 +271,7 @@ class Fleet:
 
     def _listed_since(self, cloud: str, since: float) -> bool:
         view = self._views[cloud]
-        return view.error is None and view.listing is not None and view.listing.at >= since
+        return view.error is None and view.listing is not None and view.listing.begun >= since
 
     async def _renew(self, view: _View, since: float, patience: float | None) -> CloudError | None:
         """Wait for a listing that began at ``since`` or later, joining one under way."""
@@ -277,15 +281,15 @@ class Fleet:
             left = None
             if patience is not None:
                 # What has been hanging for long is not waited for again and again.
-                left = max(0.0, patience - (self._clock.time() - begun))
+                left = max(0.0, patience - (self._clock.monotonic() - begun))
             done, _pending = await asyncio.wait((task,), timeout=left)
             if not done:
-                return view.owing(self._clock.time())
+                return view.owing(self._clock.monotonic())
             if begun >= since:
                 return view.error
 
     def _begin(self, view: _View) -> asyncio.Task[None]:
-        view.begun = self._clock.time()
+        view.begun = self._clock.monotonic()
         view.task = asyncio.create_task(self._list(view, view.begun))
         return view.task
 
@@ -301,17 +305,18 @@ class Fleet:
         self.take_listing(view.gateway.name, begun, vms)
 
     def take_listing(self, cloud: str, begun: float, vms: Iterable[Vm]) -> None:
-        """Take in a cloud's answer to a listing asked for at ``begun``."""
+        """Take in a cloud's answer to a listing asked for at ``begun`` of the monotonic clock."""
         self._winners = None
         view = self._views[cloud]
-        view.listing = listing = _Listing.of(begun, vms)
+        at = self._clock.time() - (self._clock.monotonic() - begun)
+        view.listing = listing = _Listing.of(begun, at, vms)
         view.error = None
         active = {key for key, vm in listing.vms.items() if vm.state is VmState.ACTIVE}
         view.booted = active | (view.booted & listing.vms.keys())
         view.made = {key: made for key, made in view.made.items() if made[0] >= begun}
         view.made_ids = {vm.id for _at, vm in view.made.values()}
         view.gone = {key: at for key, at in view.gone.items() if at >= begun}
-        self._ledger.covered(cloud, begun)
+        self._ledger.covered(cloud, at)
 
     def _use(
         self, view: _View, added: Sequence[tuple[str, bool]], removed: Sequence[str], book: Book

@@ -30,6 +30,8 @@ T = TypeVar("T")
 
 #: Threads for calls that only read, so that slow creates never hold up a listing.
 READERS = 8
+#: Seconds until limits that could not be read are asked for again.
+LIMITS_RETRY = 30.0
 #: Calls that change something: an unexpected end leaves the outcome unknown.
 CHANGING = frozenset({"create_vm", "delete_vm", "delete_leftover"})
 
@@ -50,7 +52,8 @@ class CloudGateway:
         self._readers = CallPool(f"{settings.name}-read", READERS)
         self._writers = CallPool(f"{settings.name}-write", settings.calls)
         self._limits: Limits | None = None
-        self._limits_at = float("-inf")
+        self._limits_at = 0.0
+        self._limits_read = float("-inf")  # on the monotonic clock
         self._limits_stale = False
         self._reading_limits: asyncio.Task[None] | None = None
         self._recent: list[tuple[float, str, Mapping[str, float]]] = []
@@ -77,7 +80,7 @@ class CloudGateway:
         except CloudError as error:
             self.avoidance.note(error, request.type.name)
             if isinstance(error, QuotaExceeded):
-                self._limits_at = float("-inf")
+                self._limits, self._limits_read = None, float("-inf")
             raise
         if not isinstance(vm, Vm) or vm.id != request.id or vm.cloud != self.name:
             raise self._named(OutcomeUnknown("the driver returned something else than the VM"))
@@ -116,7 +119,7 @@ class CloudGateway:
     @property
     def limits(self) -> Limits | None:
         """The limits as last read, None when they are not known or were proved wrong."""
-        return self._limits if self._limits_at > float("-inf") else None
+        return self._limits
 
     @property
     def limits_at(self) -> float:
@@ -134,7 +137,7 @@ class CloudGateway:
 
     def refresh_limits(self) -> None:
         """Read the limits again in the background when they are old or were changed."""
-        age = self._clock.time() - self._limits_at
+        age = self._clock.monotonic() - self._limits_read
         due = age > self.settings.limits_age or self._limits_stale
         busy = self._reading_limits is not None and not self._reading_limits.done()
         if due and not busy and self.breaker.available:
@@ -147,14 +150,15 @@ class CloudGateway:
             await asyncio.wait((self._reading_limits,), timeout=patience)
 
     async def _read_limits(self) -> None:
-        begun = self._clock.time()
+        begun, read = self._clock.time(), self._clock.monotonic()
         self._limits_stale = False
         try:
             self._limits = await self._call("get_limits", self._cloud.get_limits)
         except CloudError as error:
             LOG.warning("cloud %s: limits not read: %s: %s", self.name, error.code, error.message)
+            self._limits_read = read - self.settings.limits_age + LIMITS_RETRY
             return
-        self._limits_at = begun
+        self._limits_at, self._limits_read = begun, read
         self._recent = [entry for entry in self._recent if entry[0] >= begun]
 
     async def _call(self, verb: str, function: Callable[..., T], *arguments: Any) -> T:

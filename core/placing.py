@@ -203,7 +203,7 @@ class Placer:
         """The VM whose create was not answered, if its cloud shows it within moments."""
         for pause in LOOK_UP_PAUSES:
             await self._clock.sleep(pause)
-            errors = await self._fleet.ensure(self._clock.time(), [cloud])
+            errors = await self._fleet.ensure(0.0, [cloud])
             if errors:
                 return None
             for vm in self._fleet.copies(plan.id):

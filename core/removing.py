@@ -54,7 +54,7 @@ class Remover:
         """Remove every copy of a VM; see :meth:`isoneph.core.balancer.Balancer.delete`."""
         copies = self._fleet.copies(vm_id)
         if not copies:
-            errors = await self._fleet.ensure(self._clock.time())
+            errors = await self._fleet.ensure(0.0)
             copies = self._fleet.copies(vm_id)
             if not copies:
                 await self._disown(vm_id)

@@ -92,7 +92,7 @@ def _decider(
     ledger = Ledger(store, clock, "mme")
     fleet = Fleet(settings, gateways, ledger, clock)
     for name in names:
-        fleet.take_listing(name, clock.time(), [vm for vm in running if vm.cloud == name])
+        fleet.take_listing(name, clock.monotonic(), [vm for vm in running if vm.cloud == name])
     for n in range(IN_FLIGHT):
         entry = ledger.entry(f"in-flight-{n}", names[n % len(names)], "worker", Phase.CREATING, 60)
         ledger.book.set(entry)
