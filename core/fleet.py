@@ -11,6 +11,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from isoneph.core.errors import CloudError, Unreachable
 from isoneph.core.gateway import CloudGateway
@@ -38,6 +39,8 @@ class _Listing:
     by_id: dict[str, list[Vm]]
     by_type: Counter[str]
     use: CloudUse
+    #: When the limits were read, and what VMs placed since then take of them.
+    young: tuple[float, Mapping[str, float]] | None = None
 
     @staticmethod
     def of(begun: float, at: float, vms: Iterable[Vm]) -> _Listing:
@@ -333,19 +336,39 @@ class Fleet:
             in_flight=sum(in_flight for _type, in_flight in added),
             by_type=by_type,
             limits=gateway.limits,
-            planned=self._planned(gateway, book) if gateway.limits else {},
+            planned=self._planned(view, book) if gateway.limits else {},
         )
 
-    def _planned(self, gateway: CloudGateway, book: Book) -> Mapping[str, float]:
-        planned = dict(gateway.planned_by_others(self._settings.name))
+    def _planned(self, view: _View, book: Book) -> Mapping[str, float]:
+        """What was placed since the limits were read, by anybody we know of: their ``used`` does
+        not hold it yet."""
+        gateway = view.gateway
+        planned = Counter(gateway.planned_by_others(self._settings.name))
+        planned.update(self._listed_since_limits(view))
         for entry in book:
-            if entry.cloud != gateway.name or entry.phase not in COUNTED_PHASES:
-                continue
-            vm_type = self._settings.types.get(entry.type, {}).get(entry.cloud)
-            if vm_type is not None and entry.at >= gateway.limits_at:
-                for resource, amount in vm_type.resources.items():
-                    planned[resource] = planned.get(resource, 0.0) + amount
+            counts = entry.cloud == gateway.name and entry.phase in COUNTED_PHASES
+            known = view.listing is not None and entry.id in view.listing.by_id
+            if counts and not known and entry.at >= gateway.limits_at:
+                planned.update(self._resources(entry.type, entry.cloud))
         return planned
+
+    def _listed_since_limits(self, view: _View) -> Mapping[str, float]:
+        """The resources of listed VMs that are younger than the limits; counted once for each
+        listing and reading of the limits."""
+        listing, limits_at = view.listing, view.gateway.limits_at
+        if listing is None:
+            return {}
+        if listing.young is None or listing.young[0] != limits_at:
+            young: Counter[str] = Counter()
+            for vm in listing.vms.values():
+                if vm.placed_at >= limits_at:
+                    young.update(self._resources(vm.type, vm.cloud))
+            listing.young = (limits_at, young)
+        return listing.young[1]
+
+    def _resources(self, type_name: str, cloud: str) -> Mapping[str, Any]:
+        vm_type = self._settings.types.get(type_name, {}).get(cloud)
+        return {"instances": 1} if vm_type is None else vm_type.resources
 
 
 def _as_seen(view: _View, vms: Sequence[Vm]) -> Sequence[Vm]:

@@ -172,18 +172,22 @@ class PlacementRequest:
 
     application: str
     type: str
-    resources: Mapping[str, float]
     near: str | None = None
     fleet: Mapping[str, CloudUse] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """A cloud that a VM could be placed on; ``position`` is its place in the configuration."""
+    """A cloud that a VM could be placed on.
+
+    ``position`` is its place in the configuration, ``resources`` what the VM takes of its limits:
+    clouds may provide one type by flavors that differ.
+    """
 
     cloud: str
     position: int
     use: CloudUse
+    resources: Mapping[str, float] = field(default_factory=lambda: {"instances": 1})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -138,7 +138,7 @@ class Placer:
         types = self._settings.types[plan.type]
         names = [name for name in self._settings.clouds if name in types]
         candidates = [
-            Candidate(cloud=name, position=position, use=use[name])
+            Candidate(cloud=name, position=position, use=use[name], resources=types[name].resources)
             for position, name in enumerate(names)
         ]
         unavailable = self._unavailable(names, plan, unlisted)
@@ -335,12 +335,9 @@ class Placer:
         if near is not None and identity.is_id(near):
             copies = self._fleet.copies(near)
             near = copies[0].cloud if copies else None
-        # What a VM takes is the type's own; clouds differ only in how they provide it.
-        resources = next(iter(self._settings.types[plan.type].values())).resources
         return PlacementRequest(
             application=self._settings.name,
             type=plan.type,
-            resources=resources,
             near=near,
             fleet=use,
         )

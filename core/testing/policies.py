@@ -204,16 +204,18 @@ def _use(vms: int, type_name: str, *, limit: float | None = None) -> CloudUse:
     )
 
 
+RESOURCES: Mapping[str, float] = {"instances": 1, "cores": 2, "ram": 2048}
+
+
 def _placement(names: Names, uses: Mapping[str, CloudUse], **changes: Any) -> Scene:
     given: dict[str, Any] = {
         "type": names.type,
-        "resources": {"instances": 1, "cores": 2, "ram": 2048},
         "near": names.near,
         "fleet": uses,
     }
     request = PlacementRequest(application="conformance", **(given | changes))
     candidates = [
-        Candidate(cloud=cloud, position=position, use=use)
+        Candidate(cloud=cloud, position=position, use=use, resources=RESOURCES)
         for position, (cloud, use) in enumerate(uses.items())
     ]
     return Scene(request, candidates)
@@ -257,7 +259,7 @@ class PlacementConformance(_PolicyConformance):
     scenes: ClassVar[Mapping[str, Callable[[Names], Scene]]] = {
         "first VM": lambda names: _placement(names, {c: CloudUse() for c in names.clouds}),
         "fleet unknown": lambda names: Scene(
-            PlacementRequest(application="conformance", type=names.type, resources={}),
+            PlacementRequest(application="conformance", type=names.type),
             [Candidate(cloud=names.clouds[0], position=0, use=CloudUse())],
         ),
         "busy": lambda names: _placement(names, _busy(names)),

@@ -52,7 +52,7 @@ candidates = [
     Candidate(cloud=name, position=position, use=CloudUse(vms=count))
     for position, (name, count) in enumerate(VMS.items())
 ]
-request = PlacementRequest(application="mme", type="worker", resources={"instances": 1})
+request = PlacementRequest(application="mme", type="worker")
 ranking = rank_clouds(candidates, request, policies, unavailable={})
 
 for verdict in ranking.verdicts:

@@ -28,7 +28,7 @@ class _Stock(NamedTuple):
         """Why there is too little, in words."""
         text = f"{self.resource}: {amount(self.quota.used)} of {amount(self.quota.limit or 0)} used"
         if self.planned:
-            text += f", {amount(self.planned)} more in flight"
+            text += f", {amount(self.planned)} placed since"
         if self.left > 0:
             text += f", {amount(self.need)} needed"
         return text
@@ -52,26 +52,24 @@ class QuotaPolicy(Placement):
 
     def reject(self, candidate: Candidate, request: PlacementRequest) -> str | None:
         """The resources that are short, with their figures."""
-        short = [s.shortage for s in _stocks(candidate, request) if s.left + TOLERANCE < s.need]
+        short = [s.shortage for s in _stocks(candidate) if s.left + TOLERANCE < s.need]
         return "; ".join(short) or None
 
     def weigh(self, candidate: Candidate, request: PlacementRequest) -> Weight:
         """No preference; the reason tells the headroom."""
         if candidate.use.limits is None:
             return Weight(0.0, "limits unknown")
-        room = min(
-            ((s.left + TOLERANCE) / s.need for s in _stocks(candidate, request)), default=None
-        )
+        room = min(((s.left + TOLERANCE) / s.need for s in _stocks(candidate)), default=None)
         if room is None:
             return Weight(0.0, "no limit applies")
         return Weight(0.0, f"room for {max(0, math.floor(room))} more")
 
 
-def _stocks(candidate: Candidate, request: PlacementRequest) -> Iterator[_Stock]:
+def _stocks(candidate: Candidate) -> Iterator[_Stock]:
     use = candidate.use
     if not use.limits:
         return
-    for resource, need in request.resources.items():
+    for resource, need in candidate.resources.items():
         quota = use.limits.get(resource)
         if quota is not None and quota.limit is not None and need > 0:
             planned = use.planned.get(resource, 0)

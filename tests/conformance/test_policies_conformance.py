@@ -11,7 +11,14 @@ from typing import Any, ClassVar
 import pytest
 from voluptuous import Optional
 
-from isoneph.core.model import Candidate, PlacementRequest, VictimCandidate, VictimRequest, Weight
+from isoneph.core.model import (
+    Candidate,
+    CloudUse,
+    PlacementRequest,
+    VictimCandidate,
+    VictimRequest,
+    Weight,
+)
 from isoneph.core.plugin import OptionSchema, Placement, Victims
 from isoneph.core.testing import PlacementConformance, VictimsConformance, build_plugin
 from isoneph.plugins.placement.cost_aware import CostAware
@@ -156,7 +163,7 @@ class Meddling(Sound):
     """Changes what it is given."""
 
     def weigh(self, candidate: Candidate, request: PlacementRequest) -> Weight:
-        request.resources["seen"] = 1.0  # type: ignore[index]  # what the suite is to notice
+        request.fleet["seen"] = CloudUse()  # type: ignore[index]  # what the suite is to notice
         return Weight(0.0, "no preference")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ from isoneph.core.errors import (
     UnknownVm,
     WaitTimeout,
 )
-from isoneph.core.model import CreateRequest, Vm, VmState
+from isoneph.core.model import CreateRequest, Vm, VmState, VmType
 from world import World
 
 TWO: dict[str, dict[str, Any]] = {"uniform": {}, "quebec": {}}
@@ -365,3 +366,54 @@ async def _begin_late(work: Callable[[], Awaitable[None]]) -> None:
     for _ in range(12):
         await asyncio.sleep(0)
         await work()
+
+
+async def test_once_a_quota_is_known_no_create_is_refused_however_old_its_reading(
+    world: World,
+) -> None:
+    clouds = {"uniform": {"quotas": {"instances": 3}}, "quebec": {"quotas": {"instances": 100}}}
+    balancer = await world.balancer(clouds, placement=("quota", "count-balance"))
+    for _ in range(6):
+        await balancer.create(CreateRequest(type="worker"))
+        world.clock.advance(3)  # a new listing each time, the limits as they were
+    creations = await asyncio.gather(
+        *(balancer.create(CreateRequest(type="worker")) for _ in range(6))
+    )
+    assert [one.refusals for creation in creations for one in creation.placed] == [()] * 6
+    vms, _errors = await balancer.list()
+    assert clouds_of(list(vms)) == {"uniform": 3, "quebec": 9}
+    assert world.cloud("uniform").calls()["create"] == 3
+    (uniform, _quebec) = (await balancer.explain(CreateRequest(type="worker"))).verdicts[::-1]
+    assert uniform.reasons[0].text == "instances: 0 of 3 used, 3 placed since"
+
+
+async def test_what_another_process_placed_counts_against_a_quota_read_before(
+    world: World,
+) -> None:
+    clouds = {"uniform": {"quotas": {"instances": 3}}, "quebec": {}}
+    ours = await world.balancer(clouds, placement=("quota",))
+    other = await world.balancer(clouds)
+    world.clock.advance(1)
+    for _ in range(3):
+        await other.create(CreateRequest(type="worker", cloud="uniform"))
+    world.clock.advance(3)
+    await ours.list()
+    placed = (await ours.create(CreateRequest(type="worker"))).placed[0]
+    assert (placed.vm.cloud, placed.refusals) == ("quebec", ())
+
+
+async def test_what_a_type_takes_of_each_cloud_is_its_own(world: World) -> None:
+    clouds = {name: {"quotas": {"cores": 4}} for name in TWO}
+    settings = world.settings(clouds, placement=("quota", "count-balance"))
+    mme = settings.applications["mme"]
+    sizes = {"uniform": 4, "quebec": 1}
+    types = {
+        cloud: VmType(name="worker", resources={"instances": 1, "cores": cores})
+        for cloud, cores in sizes.items()
+    }
+    mme = replace(mme, types={"worker": types})
+    deployment = await world.start(replace(settings, applications={"mme": mme}))
+    balancer = deployment.applications["mme"].balancer
+    creation = await balancer.create(CreateRequest(type="worker", count=5))
+    assert clouds_of([one.vm for one in creation.placed]) == {"uniform": 1, "quebec": 4}
+    assert [one.refusals for one in creation.placed] == [()] * 5

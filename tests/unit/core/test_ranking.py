@@ -23,7 +23,7 @@ from isoneph.core.plugin import Placement, Victims
 from isoneph.core.ranking import VICTIMS_SHOWN, WeightedPolicy, rank_clouds, rank_victims
 from isoneph.core.testing import make_environment
 
-REQUEST = PlacementRequest(application="mme", type="worker", resources={"instances": 1})
+REQUEST = PlacementRequest(application="mme", type="worker")
 
 
 class Liking(Placement):

@@ -31,7 +31,7 @@ def on(cloud: str, **by_type: int) -> Candidate:
 
 
 def request(type_name: str = "worker") -> PlacementRequest:
-    return PlacementRequest(application="shop", type=type_name, resources={})
+    return PlacementRequest(application="shop", type=type_name)
 
 
 def total(judge: CostAware, candidate: Candidate) -> float:

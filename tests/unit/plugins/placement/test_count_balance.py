@@ -9,7 +9,7 @@ from isoneph.core.model import Candidate, CloudUse, PlacementRequest, Weight
 from isoneph.core.testing import build_plugin
 from isoneph.plugins.placement.count_balance import CountBalance
 
-REQUEST = PlacementRequest(application="shop", type="worker", resources={"instances": 1})
+REQUEST = PlacementRequest(application="shop", type="worker")
 
 
 def candidate(vms: int, **by_type: int) -> Candidate:

@@ -33,7 +33,7 @@ def at(cloud: str) -> Candidate:
 
 def request(near: str | None = None, /, **fleet: int) -> PlacementRequest:
     uses = {cloud: CloudUse(vms=vms) for cloud, vms in fleet.items()}
-    return PlacementRequest(application="shop", type="worker", resources={}, near=near, fleet=uses)
+    return PlacementRequest(application="shop", type="worker", near=near, fleet=uses)
 
 
 def test_prefers_the_lower_round_trip_time() -> None:

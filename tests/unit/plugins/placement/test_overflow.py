@@ -9,7 +9,7 @@ from isoneph.core.model import Candidate, CloudUse, PlacementRequest, Weight
 from isoneph.core.testing import build_plugin
 from isoneph.plugins.placement.overflow import Overflow
 
-REQUEST = PlacementRequest(application="shop", type="worker", resources={"instances": 1})
+REQUEST = PlacementRequest(application="shop", type="worker")
 
 
 def candidate(cloud: str, position: int = 0, vms: int = 0) -> Candidate:

@@ -21,8 +21,8 @@ def ask(
 ) -> tuple[str | None, str]:
     policy = build_plugin(QuotaPolicy)
     use = CloudUse(limits=limits, planned=planned or {})
-    candidate = Candidate(cloud="oslo", position=0, use=use)
-    request = PlacementRequest(application="shop", type="worker", resources=needs)
+    candidate = Candidate(cloud="oslo", position=0, use=use, resources=needs)
+    request = PlacementRequest(application="shop", type="worker")
     weight = policy.weigh(candidate, request)
     assert weight.value == 0
     return policy.reject(candidate, request), weight.reason
@@ -39,7 +39,7 @@ def test_accepts_what_just_fits() -> None:
         (
             {"instances": Quota(limit=10, used=10)},
             {"instances": 1},
-            "instances: 10 of 10 used, 1 more in flight",
+            "instances: 10 of 10 used, 1 placed since",
         ),
         ({"instances": Quota(limit=10, used=10)}, {}, "instances: 10 of 10 used"),
         ({"instances": Quota(limit=0)}, {}, "instances: 0 of 0 used"),
@@ -48,7 +48,7 @@ def test_accepts_what_just_fits() -> None:
         (
             {"ram": Quota(limit=1_048_576, used=1_040_384)},
             {"ram": 6144},
-            "ram: 1040384 of 1048576 used, 6144 more in flight, 4096 needed",
+            "ram: 1040384 of 1048576 used, 6144 placed since, 4096 needed",
         ),
         (
             {"instances": Quota(limit=1, used=1), "cores": Quota(limit=4, used=4)},
