@@ -32,6 +32,8 @@ T = TypeVar("T")
 READERS = 8
 #: Seconds until limits that could not be read are asked for again.
 LIMITS_RETRY = 30.0
+#: Seconds in which a cloud's limits show that a VM was deleted.
+FREED_WITHIN = 60.0
 #: Calls that change something: an unexpected end leaves the outcome unknown.
 CHANGING = frozenset({"create_vm", "delete_vm", "delete_leftover"})
 
@@ -54,7 +56,7 @@ class CloudGateway:
         self._limits: Limits | None = None
         self._limits_at = 0.0
         self._limits_read = float("-inf")  # on the monotonic clock
-        self._limits_stale = False
+        self._freed_at = float("-inf")
         self._reading_limits: asyncio.Task[None] | None = None
         self._recent: list[tuple[float, str, Mapping[str, float]]] = []
 
@@ -100,7 +102,7 @@ class CloudGateway:
         """See :meth:`Cloud.delete_vm`."""
         await self._call("delete_vm", self._cloud.delete_vm, vm)
         self.avoidance.forget()
-        self._limits_stale = True
+        self._freed_at = self._clock.monotonic()
 
     async def list_leftovers(self, application: str) -> Sequence[Leftover]:
         """See :meth:`Cloud.list_leftovers`."""
@@ -137,8 +139,11 @@ class CloudGateway:
 
     def refresh_limits(self) -> None:
         """Read the limits again in the background when they are old or were changed."""
-        age = self._clock.monotonic() - self._limits_read
-        due = age > self.settings.limits_age or self._limits_stale
+        now = self._clock.monotonic()
+        age, freed = now - self._limits_read, now - self._freed_at
+        # A cloud may give back what a deleted VM held some time after it said yes.
+        settling = freed <= age or (freed < FREED_WITHIN and age > FREED_WITHIN / 10)
+        due = age > self.settings.limits_age or settling
         busy = self._reading_limits is not None and not self._reading_limits.done()
         if due and not busy and self.breaker.available:
             self._reading_limits = asyncio.create_task(self._read_limits())
@@ -151,7 +156,6 @@ class CloudGateway:
 
     async def _read_limits(self) -> None:
         begun, read = self._clock.time(), self._clock.monotonic()
-        self._limits_stale = False
         try:
             self._limits = await self._call("get_limits", self._cloud.get_limits)
         except CloudError as error:
