@@ -77,8 +77,9 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
         load_settings: Callable[[], Settings],
         sockets: Sequence[socket.socket],
     ) -> None:
-        #: What the next worker begins with.
+        #: What the next worker begins with; and what it falls back on.
         self.settings = settings
+        self.first_settings = settings
         self.load_settings = load_settings
         self._sockets = sockets
         super().__init__()

@@ -75,12 +75,8 @@ class Worker(ASGIWorker):  # type: ignore[misc]  # gunicorn has no types
     async def _live(self) -> int:
         """The process's life; returns its exit code."""
         tasks = [asyncio.create_task(self._beat())]
-        deployment = Deployment(self.app.settings)
-        try:
-            await deployment.start()
-        except Exception as error:
-            LOG.critical("cannot start: %s", told(error))
-            LOG.debug("cannot start", exc_info=error)
+        deployment = await self._start()
+        if deployment is None:
             return int(Arbiter.WORKER_BOOT_ERROR)
         api = Api(deployment)
         self.asgi = api.asgi
@@ -96,6 +92,23 @@ class Worker(ASGIWorker):  # type: ignore[misc]  # gunicorn has no types
         for task in tasks:
             task.cancel()
         return 0
+
+    async def _start(self) -> Deployment | None:
+        """A started deployment: of the newest configuration or, when that cannot start after a
+        reload, of the one that the service began with; None when neither can."""
+        while True:
+            deployment = Deployment(self.app.settings)
+            try:
+                await deployment.start()
+            except Exception as error:
+                LOG.critical("cannot start: %s", told(error))
+                LOG.debug("cannot start", exc_info=error)
+                if self.app.settings is self.app.first_settings:
+                    return None
+                LOG.warning("going on with the configuration that the service began with")
+                self.app.settings = self.app.first_settings
+            else:
+                return deployment
 
     async def _beat(self) -> None:
         """Show the master that we live, and end when it does not."""

@@ -132,3 +132,16 @@ def test_a_worker_that_is_not_ready_yet_reloads_when_it_is(service: Service) -> 
         reload(service)
     with service.client() as client:
         assert len(client.get("/type").json()["types"]) == 2
+
+
+def test_a_worker_that_is_replaced_outlives_a_cloud_that_cannot_start(service: Service) -> None:
+    service.start()
+    service.write_clouds(uniform={}, quebec={}, tango={"state": "/proc/nowhere/clouds.db"})
+    service.signal(signal.SIGHUP)
+    wait_for(lambda: "tango" in service.said() or "nowhere" in service.said(), "the refusal")
+    (worker,) = service.workers()
+    os.kill(worker, signal.SIGKILL)
+    wait_for(lambda: len(service.urls()) == 2, "the next worker")
+    assert "going on with the configuration that the service began with" in service.said()
+    with service.client() as client:
+        assert client.post("/vm", json={"type": "worker"}).status_code == 201
