@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -30,6 +31,8 @@ T = TypeVar("T")
 
 #: Threads for calls that only read, so that slow creates never hold up a listing.
 READERS = 8
+#: Creates that are remembered until the limits are read again.
+MOST_RECENT = 10_000
 #: Seconds until limits that could not be read are asked for again.
 LIMITS_RETRY = 30.0
 #: Seconds in which a cloud's limits show that a VM was deleted.
@@ -58,7 +61,7 @@ class CloudGateway:
         self._limits_read = float("-inf")  # on the monotonic clock
         self._freed_at = float("-inf")
         self._reading_limits: asyncio.Task[None] | None = None
-        self._recent: list[tuple[float, str, Mapping[str, float]]] = []
+        self._recent: deque[tuple[float, str, Mapping[str, float]]] = deque(maxlen=MOST_RECENT)
 
     async def start(self) -> None:
         """Have the driver open what it needs; its error is the caller's."""
@@ -163,7 +166,8 @@ class CloudGateway:
             self._limits_read = read - self.settings.limits_age + LIMITS_RETRY
             return
         self._limits_at, self._limits_read = begun, read
-        self._recent = [entry for entry in self._recent if entry[0] >= begun]
+        while self._recent and self._recent[0][0] < begun:
+            self._recent.popleft()
 
     async def _call(self, verb: str, function: Callable[..., T], *arguments: Any) -> T:
         """One call of the driver; every way it can end is a value or a CloudError."""

@@ -94,12 +94,13 @@ class _Page:
 
     vms: Sequence[model.Vm]
     query: VmListQuery
+    path: str
     body: bytes
 
-    def fits(self, vms: Sequence[model.Vm], query: VmListQuery) -> bool:
+    def fits(self, vms: Sequence[model.Vm], query: VmListQuery, path: str) -> bool:
         """Whether it is the answer to this too; the fleet shows the very same list until
         something changes."""
-        return self.vms is vms and self.query == query
+        return self.vms is vms and self.query == query and self.path == path
 
 
 class VmCollection(WaitingResource):
@@ -107,6 +108,7 @@ class VmCollection(WaitingResource):
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
+        #: By application.
         self._pages: dict[str, _Page] = {}
 
     @operation(
@@ -190,13 +192,13 @@ class VmCollection(WaitingResource):
     async def on_get(self, application: Application, *, req: Request, query: VmListQuery) -> bytes:
         """List VMs."""
         everything, errors = await application.balancer.list()
-        page = self._pages.get(req.raw_path)
-        if page is not None and page.fits(everything, query) and not errors:
+        page = self._pages.get(application.settings.name)
+        if page is not None and page.fits(everything, query, req.raw_path) and not errors:
             return page.body
         listing = self._listing(application, req, query, everything, errors)
-        page = _Page(everything, query, encode(listing))
+        page = _Page(everything, query, req.raw_path, encode(listing))
         if not errors:
-            self._pages[req.raw_path] = page
+            self._pages[application.settings.name] = page
         return page.body
 
     def _listing(
