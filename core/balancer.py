@@ -127,10 +127,7 @@ class Balancer:
         """All VMs in order of placement; and the clouds that could not be asked in time, whose
         VMs are shown as they were last seen, in state UNKNOWN."""
         errors = await self.fleet.ensure(self.settings.freshness, patience=self.settings.patience)
-        try:
-            await self.fleet.catch_up()
-        except StoreUnavailable as error:
-            LOG.warning("what other replicas made a moment ago may be missing: %s", error.message)
+        await self.fleet.catch_up(await self._book())
         return self.fleet.vms(), errors
 
     async def get(self, vm_id: str) -> Vm:
@@ -158,12 +155,12 @@ class Balancer:
         check_request(self.settings, request)
         unlisted = await self.fleet.ensure_usable()
         plan = self._plan(request, identity.new_id())
-        return self.placer.rank(plan, self.ledger.book, unlisted)
+        return self.placer.rank(plan, await self._book(), unlisted)
 
     async def clouds(self) -> Sequence[CloudStatus]:
         """Every cloud of the application: its health, its breaker, what runs there."""
         await self.fleet.ensure(self.settings.freshness, patience=self.settings.patience)
-        use = self.fleet.use(self.ledger.book)
+        use = self.fleet.use(await self._book())
         return [self._status(name, gateway, use[name]) for name, gateway in self.gateways.items()]
 
     async def wait(self, vm_id: str, state: VmState, timeout: float) -> Vm:  # noqa: ASYNC109 (part of the interface: its end is a typed error)
@@ -215,6 +212,14 @@ class Balancer:
         """Finish what was begun, then stop."""
         await self.drain()
         await self.fleet.close()
+
+    async def _book(self) -> Book:
+        """The ledger for showing: as last seen while the store does not answer."""
+        try:
+            return await self.ledger.refresh()
+        except StoreUnavailable as error:
+            LOG.warning("what other replicas did a moment ago may be missing: %s", error.message)
+            return self.ledger.book
 
     async def _finish(self, work: Coroutine[Any, Any, T]) -> T:
         task = asyncio.create_task(work)
@@ -272,9 +277,9 @@ class Balancer:
         With a shared store the ledger knows what the listings may not show yet; without one,
         soon after the start, and where something is in doubt, only new listings tell.
         """
-        entries = [e for vm_id in ids for e in self.ledger.book.of_vm(vm_id)]
-        known = {Phase.CREATED, Phase.DELETED}
-        unclear = any(entry.phase not in known for entry in entries)
+        book = await self.ledger.refresh()
+        entries = [entry for vm_id in ids for entry in book.of_vm(vm_id)]
+        unclear = any(entry.phase is not Phase.DELETED for entry in entries)
         young = self._clock.monotonic() - self._started_at < SETTLING
         if unclear or young or not self.ledger.shared:
             await self.fleet.ensure(0.0, patience=self.settings.patience)

@@ -64,6 +64,7 @@ class Healer:
     async def heal(self, patience: float) -> None:
         """One round, over the clouds that answer within ``patience`` seconds."""
         fleet = self.balancer.fleet
+        await self.balancer.ledger.refresh()
         errors = await fleet.ensure(0.0, patience=patience)
         listed = [name for name in self.balancer.settings.clouds if name not in errors]
         self._report()
@@ -271,5 +272,7 @@ class Engine:
             *(healer.heal(patience) for healer in self._healers.values()), return_exceptions=True
         )
         for name, outcome in zip(self._healers, outcomes, strict=True):
-            if isinstance(outcome, Exception):
+            if isinstance(outcome, IsonephError):
+                LOG.warning("engine: %s: %s: %s", name, outcome.code, outcome.message)
+            elif isinstance(outcome, Exception):
                 LOG.error("engine: %s: a round failed", name, exc_info=outcome)

@@ -165,13 +165,13 @@ class Fleet:
         errors = await self.ensure(OLDEST_FOR_DECISION, others, patience=patience)
         return {**errors, **hanging}
 
-    async def catch_up(self) -> None:
+    async def catch_up(self, book: Book) -> None:
         """See what other replicas made a moment ago: list the clouds again where the shared
-        ledger tells of a VM that is not known here. Raises StoreUnavailable."""
+        ledger tells of a VM that is not known here."""
         if not self._ledger.shared:
             return
         behind = set()
-        for entry in await self._ledger.refresh():
+        for entry in book:
             view = self._views.get(entry.cloud)
             if view is not None and entry.phase is Phase.CREATED and view.misses(entry):
                 behind.add(entry.cloud)

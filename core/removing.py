@@ -89,7 +89,7 @@ class Remover:
         if choice is not None and (stored := await self._store.get(choice)) is not None:
             return await self.delete(stored.value.decode())
         avoid: dict[str, CloudError] = dict(await self._fleet.ensure_usable())
-        await self._fleet.catch_up()
+        await self._fleet.catch_up(await self._ledger.refresh())
         while True:
             victim, ranking = await self._choose(type_name, cloud, avoid)
             if choice is not None:

@@ -12,12 +12,14 @@ import pytest
 
 from chaos import HastyClock
 from isoneph.core.balancer import Balancer
-from isoneph.core.engine import Engine
+from isoneph.core.engine import Engine, Healer
+from isoneph.core.errors import PlacementFailed
 from isoneph.core.lease import Lease
 from isoneph.core.model import CreateRequest
 from isoneph.core.settings import Settings, StoreSettings
 from isoneph.core.testing import NullMetrics
-from world import World
+from isoneph.plugins.clouds.mock import Simulation
+from world import GRACE, World
 
 CLOUDS = {"uniform": {"latency": {"create": 0.02}}, "quebec": {"latency": {"create": 0.02}}}
 
@@ -82,3 +84,50 @@ async def test_one_engine_leads_and_another_takes_over_when_it_stops(
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def settled(replicas: list[Balancer]) -> None:
+    """All have run for long, and have just listed the clouds."""
+    clock = replicas[0]._clock
+    assert isinstance(clock, HastyClock)
+    clock.advance(100)
+    await asyncio.gather(*(replica.fleet.ensure(0.0) for replica in replicas))
+
+
+async def test_what_one_replica_made_a_moment_ago_another_does_not_make_again(
+    replicas: list[Balancer],
+) -> None:
+    await settled(replicas)
+    request = CreateRequest(type="worker", key="same")
+    (first,) = (await replicas[0].create(request)).placed
+    (second,) = (await replicas[1].create(request)).placed
+    assert (second.existed, second.vm.id) == (True, first.vm.id)
+    assert len((await replicas[2].list())[0]) == 1
+
+
+async def test_one_replica_explains_with_what_another_decided(replicas: list[Balancer]) -> None:
+    await settled(replicas)
+    await replicas[0].create(CreateRequest(type="worker"))
+    ranking = await replicas[1].explain(CreateRequest(type="worker"))
+    assert ranking.best is not None
+    assert ranking.best.candidate == "quebec"
+    (uniform, quebec) = await replicas[2].clouds()
+    assert (uniform.vms, quebec.vms) == (1, 0)
+
+
+async def test_one_replicas_engine_removes_what_another_gave_up(
+    replicas: list[Balancer], tmp_path: Path
+) -> None:
+    await settled(replicas)
+    clock = replicas[0]._clock
+    assert isinstance(clock, HastyClock)
+    with Simulation(tmp_path / "clouds.db", "uniform", time=clock.time) as uniform:
+        uniform.inject("timeout_after", call="create", visible_after=30, count=1)
+        with pytest.raises(PlacementFailed):
+            await replicas[0].create(CreateRequest(type="worker", cloud="uniform"))
+        clock.advance(40)
+        healer = Healer(replicas[1], clock, NullMetrics())
+        for _ in range(3):
+            await healer.heal(patience=1000)
+            clock.advance(GRACE + 1)
+        assert uniform.vms() == []
