@@ -321,6 +321,7 @@ class Balancer:
 
     async def _replace(self, vm_id: str) -> Placed | None:
         async with self._locked(vm_id):
+            await self.fleet.catch_up(await self.ledger.refresh())
             copies = self.fleet.copies(vm_id)
             if not copies or not self.failed(copies[0]):
                 return None

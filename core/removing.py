@@ -52,6 +52,8 @@ class Remover:
 
     async def delete(self, vm_id: str) -> Deletion:
         """Remove every copy of a VM; see :meth:`isoneph.core.balancer.Balancer.delete`."""
+        await self._fleet.ensure_usable()
+        await self._fleet.catch_up(await self._ledger.refresh())
         copies = self._fleet.copies(vm_id)
         if not copies:
             errors = await self._fleet.ensure(0.0)

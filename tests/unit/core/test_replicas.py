@@ -131,3 +131,33 @@ async def test_one_replicas_engine_removes_what_another_gave_up(
             await healer.heal(patience=1000)
             clock.advance(GRACE + 1)
         assert uniform.vms() == []
+
+
+async def failed_vm(replicas: list[Balancer], path: Path) -> str:
+    """A VM whose boot failed on uniform, as every replica has just seen."""
+    with Simulation(path / "clouds.db", "uniform", time=replicas[0]._clock.time) as uniform:
+        uniform.inject("error_after_accept", call="create", count=1)
+        creation = await replicas[0].create(CreateRequest(type="worker"))
+    await settled(replicas)
+    return creation.placed[0].vm.id
+
+
+async def test_deleting_at_one_replica_finds_what_another_placed_again(
+    replicas: list[Balancer], tmp_path: Path
+) -> None:
+    vm_id = await failed_vm(replicas, tmp_path)
+    await replicas[0].replace(vm_id)
+    assert (await replicas[1].delete(vm_id)).vm is not None
+    for name in CLOUDS:
+        with Simulation(tmp_path / "clouds.db", name) as cloud:
+            assert cloud.vms() == []
+
+
+async def test_a_failed_vm_is_placed_again_once_whoever_sees_it(
+    replicas: list[Balancer], tmp_path: Path
+) -> None:
+    vm_id = await failed_vm(replicas, tmp_path)
+    placed = await asyncio.gather(*(replica.replace(vm_id) for replica in replicas))
+    assert sum(one is not None for one in placed) == 1
+    await settled(replicas)
+    assert [vm.attempt for vm in replicas[0].fleet.copies(vm_id)] == [2]
