@@ -117,8 +117,18 @@ class HastyClock(FakeClock):
         await asyncio.sleep(seconds / self._factor)
 
 
+class Process:
+    """One isoneph after another: when one has died the next begins, knowing nothing of it."""
+
+    def __init__(self) -> None:
+        self.deployment: Deployment | None = None
+        self.steps = Steps(None)
+        self.starting = asyncio.Lock()
+
+
 class Chaos:
-    """One scenario. ``store`` is ``memory`` (each process forgets all) or ``sqlite``."""
+    """One scenario. ``store`` is ``memory`` (one process at a time, which forgets all) or
+    ``sqlite`` (two side by side, coordinated by what the store holds)."""
 
     def __init__(self, seed: int, path: Path, *, store: str = "memory") -> None:
         self.random = random.Random(seed)
@@ -129,9 +139,7 @@ class Chaos:
         self._clouds = ["uniform", "quebec", "tango"][: self.random.randint(2, 3)]
         self._keys = [f"key-{n}" for n in range(self.random.randint(1, 4))]
         self._deaths = self.random.randint(0, 4)
-        self._deployment: Deployment | None = None
-        self._steps = Steps(None)
-        self._starting = asyncio.Lock()
+        self._processes = [Process() for _ in range(1 if store == "memory" else 2)]
 
     async def run(self) -> None:
         """Play the scenario through; AssertionError when what must hold does not."""
@@ -143,7 +151,8 @@ class Chaos:
             gone = await self._delete_some(ids)
             await self._verify(set(ids) - gone)
         finally:
-            await self._bury()
+            for process in self._processes:
+                await self._bury(process)
             await self.world.close()
 
     def _store_options(self, store: str, path: Path) -> dict[str, Any]:
@@ -201,35 +210,35 @@ class Chaos:
         """A key that was answered once is never placed anew, but for what failed to boot."""
         try:
             (placed,) = (await (await self._balancer()).create(request)).placed
+            seen = await (await self._balancer()).clouds()
         except (IsonephError, Killed):
             return
-        reachable = all(cloud.healthy for cloud in await (await self._balancer()).clouds())
+        reachable = all(cloud.healthy for cloud in seen)
         assert placed.existed or not reachable
 
     async def _balancer(self) -> Balancer:
-        """The living process's; when the last one has died, that of a new one."""
-        async with self._starting:
-            if self._deployment is None or self._steps.dead:
-                await self._bury()
+        """That of any process; when it has died, that of a new one in its place."""
+        process = self.random.choice(self._processes)
+        async with process.starting:
+            if process.deployment is None or process.steps.dead:
+                await self._bury(process)
                 fatal = self.random.randint(1, 60) if self._deaths > 0 else None
                 self._deaths -= 1
-                self._steps = Steps(fatal)
-                self.world.registry = MortalRegistry(self._steps)
-                self._deployment = await self._begin()
-            return self._deployment.applications["mme"].balancer
+                process.steps = Steps(fatal)
+                await self._begin(process)
+            assert process.deployment is not None
+            return process.deployment.applications["mme"].balancer
 
-    async def _begin(self) -> Deployment:
-        deployment = Deployment(
-            self._settings(), registry=self.world.registry, clock=self.world.clock
+    async def _begin(self, process: Process) -> None:
+        process.deployment = Deployment(
+            self._settings(), registry=MortalRegistry(process.steps), clock=self.world.clock
         )
-        self._deployment = deployment
-        await deployment.start(engine=False, background=False)
-        return deployment
+        await process.deployment.start(engine=False, background=False)
 
-    async def _bury(self) -> None:
+    async def _bury(self, process: Process) -> None:
         """Let go of what a dead process held in this one: threads and files."""
-        dead, self._deployment = self._deployment, None
-        self._steps.dead = True
+        dead, process.deployment = process.deployment, None
+        process.steps.dead = True
         if dead is not None:
             with suppress(Killed, IsonephError):
                 await dead.close()
@@ -240,7 +249,8 @@ class Chaos:
             self.world.cloud(cloud).clear_faults()
         self.world.clock.advance(300)
         self._deaths = 0
-        self._steps.dead = True
+        for process in self._processes:
+            process.steps.dead = True
         await settle(await self._balancer(), self.world.clock, rounds=6)
 
     async def _delete_some(self, ids: Sequence[str]) -> set[str]:
