@@ -142,6 +142,7 @@ def test_no_version_of_anything_below_is_told(running: Service) -> None:
 def test_a_client_that_hangs_up_leaves_a_whole_vm(running: Service) -> None:
     with closing(running.cloud("uniform")) as uniform, running.client() as client:
         uniform.override(latency={"create": 0.5})
+        calls = uniform.calls().get("create", 0)
         before = client.get("/vm").json()["total"]
         with closing(connect(running)) as sock:
             body = b'{"type": "worker", "cloud": "uniform"}'
@@ -149,7 +150,6 @@ def test_a_client_that_hangs_up_leaves_a_whole_vm(running: Service) -> None:
                 b"POST /vm HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
                 b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
             )
-            calls = uniform.calls().get("create", 0)
             wait_for(lambda: uniform.calls().get("create", 0) > calls or None, "the create")
         wait_for(lambda: client.get("/vm").json()["total"] == before + 1, "the VM")
         uniform.restore()
