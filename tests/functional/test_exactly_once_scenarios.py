@@ -17,7 +17,7 @@ PLAY = Path(__file__).parent.parent / "support" / "play_chaos.py"
 
 @pytest.mark.timeout(400)
 def test_each_key_has_exactly_one_vm_in_every_scenario() -> None:
-    parts = [(1000, 1899, "memory"), (1900, 2499, "memory"), (1000, 1499, "sqlite")]
+    parts = [(1000, 1999, "memory"), (2000, 2999, "memory"), (1000, 1249, "sqlite")]
     players = [
         subprocess.Popen(
             [sys.executable, str(PLAY), str(first), str(last), store],
