@@ -160,8 +160,7 @@ class Chaos:
 
     def _settings(self) -> Settings:
         clouds = {name: {"boot_seconds": 2.0} for name in self._clouds}
-        # Patience runs on the hasty clock: what takes a moment here takes seconds there.
-        settings = self.world.settings(clouds, patience=1000.0)
+        settings = self.world.settings(clouds)
         return replace(settings, store=self._store)
 
     def _inject(self) -> None:

@@ -62,6 +62,8 @@ class World:
         cloud_settings: Mapping[str, Any] | None = None,
         **application: Any,
     ) -> Settings:
+        # The clock jumps while threads list clouds: what takes a moment must not look like hanging.
+        application.setdefault("patience", 1000.0)
         return Settings(
             clouds={
                 name: CloudSettings(
