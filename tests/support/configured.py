@@ -50,6 +50,8 @@ class FakeCloud(Cloud):
         Optional("disks"): [{Required("gb"): int}],
     }
 
+    # Reading a configuration uses the schemas alone: a verb that is called is a mistake.
+
     def create_vm(self, request: VmRequest) -> Vm:
         raise NotImplementedError
 
@@ -89,6 +91,8 @@ class LargestCloud(Victims):
 
 class MemoryStore(Store):
     """A store of which only the schema is used."""
+
+    # As above: no verb is ever called.
 
     async def get(self, key: str) -> Versioned | None:
         raise NotImplementedError

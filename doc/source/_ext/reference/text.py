@@ -70,5 +70,5 @@ class Generated(SphinxDirective):
             self.env.note_dependency(str(Path(file)))
 
     def lines(self) -> list[str]:
-        """The reStructuredText."""
+        """The reStructuredText; each directive gives its own."""
         raise NotImplementedError
