@@ -179,10 +179,10 @@ class Healer:
                 await self.balancer.gateways[leftover.cloud].delete_leftover(leftover)
                 self._count(leftover.kind)
                 LOG.warning(
-                    "%s %s left behind by vm %s on %s removed",
+                    "%s %s left behind by %s on %s removed",
                     leftover.kind,
                     leftover.cloud_id,
-                    leftover.vm_id,
+                    f"vm {leftover.vm_id}" if leftover.vm_id else "several vms",
                     leftover.cloud,
                 )
             except CloudError as error:

@@ -64,7 +64,8 @@ class Vm:
     """A VM that exists on a cloud.
 
     ``id`` is isoneph's own and survives failover, ``cloud_id`` is the cloud's. ``addresses``
-    maps a network's name to the VM's addresses on it. ``fault`` says why, in ERROR.
+    maps a network's name to the VM's addresses on it. ``fault`` says why, in ERROR;
+    ``fault_code`` is the code of the :class:`~isoneph.core.errors.CloudError` that it amounts to.
     """
 
     id: str
@@ -79,6 +80,7 @@ class Vm:
     addresses: Mapping[str, Sequence[str]] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
     fault: str | None = None
+    fault_code: str | None = None
     request_digest: str = ""
     near: str | None = None
     pinned_to: str | None = None
@@ -94,6 +96,7 @@ class Vm:
         state: VmState,
         addresses: Mapping[str, Sequence[str]] | None = None,
         fault: str | None = None,
+        fault_code: str | None = None,
     ) -> Vm | None:
         """The VM that carries ``tags``, or None when it is not one of ``application``'s."""
         if not identity.is_ours(tags, application):
@@ -111,6 +114,7 @@ class Vm:
             addresses=addresses or {},
             tags={k: v for k, v in tags.items() if not k.startswith(identity.PREFIX)},
             fault=fault,
+            fault_code=fault_code,
             request_digest=tags.get(identity.TAG_REQUEST, ""),
             near=tags.get(identity.TAG_NEAR),
             pinned_to=tags.get(identity.TAG_PINNED_TO),
@@ -140,12 +144,65 @@ Limits = Mapping[str, Quota]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leftover:
-    """Something of ours that a finished VM left on a cloud: a port, a volume, an address."""
+    """Something of ours that finished VMs left on a cloud: a port, a volume, an address.
+
+    ``vm_id`` is empty for what several VMs shared, such as a server group.
+    """
 
     cloud: str
     kind: str
     cloud_id: str
     vm_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preparation:
+    """What is to be there on one cloud before VMs of an application can be made.
+
+    ``options`` describes it, as the driver's ``prepare_schema`` returns it; ``types`` are the
+    application's VM types on this cloud, which name what they need. With ``change`` what is
+    missing is made and what differs is set right, else it is only told; with ``prune`` what is
+    there, is the application's and is described no more is removed.
+    """
+
+    application: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    types: Mapping[str, VmType] = field(default_factory=dict)
+    change: bool = False
+    prune: bool = False
+
+
+class Outcome(StrEnum):
+    """What was found, or done, about one thing that a preparation describes."""
+
+    #: There, and as described.
+    RIGHT = "right"
+    #: Not there; nothing was changed.
+    MISSING = "missing"
+    #: There, and not as described; nothing was changed.
+    DIFFERS = "differs"
+    #: There, and described no more; nothing was changed.
+    EXTRA = "extra"
+    MADE = "made"
+    CHANGED = "changed"
+    REMOVED = "removed"
+    #: Not as described, and the driver could not make it so; the text says why.
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing that a preparation describes, and how it stands on a cloud.
+
+    ``kind`` is the cloud's own word (``network``, ``security group rule``); ``text`` says what
+    differs, from what it is to what it should be, or why it failed.
+    """
+
+    cloud: str
+    kind: str
+    name: str
+    outcome: Outcome
+    text: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,8 +27,10 @@ from isoneph.core.errors import (
     BootFailed,
     BrokeDown,
     CloudError,
+    NoCapacity,
     OutcomeUnknown,
     PlacementFailed,
+    QuotaExceeded,
     StoreError,
 )
 from isoneph.core.fleet import Fleet
@@ -53,6 +55,10 @@ LOG = logging.getLogger(__name__)
 
 #: Pauses in seconds between looks for a VM whose create was not answered.
 LOOK_UP_PAUSES = (0.0, 0.2, 1.0)
+#: What a failed boot says of its cloud, by the fault's code, where it is more than that it failed.
+BOOT_FAULTS: Mapping[str | None, type[CloudError]] = {
+    kind.code: kind for kind in (NoCapacity, QuotaExceeded)
+}
 #: VMs whose story is kept.
 MOST_STORIES = 10_000
 
@@ -127,7 +133,7 @@ class Placer:
         if vm.cloud_id in story.failed:
             return
         story.failed.add(vm.cloud_id)
-        kind = BrokeDown if self._fleet.booted(vm) else BootFailed
+        kind = BrokeDown if self._fleet.booted(vm) else BOOT_FAULTS.get(vm.fault_code, BootFailed)
         error = kind(vm.fault or f"still {vm.state} after {self._age(vm):.0f} s")
         self._gateways[vm.cloud].avoidance.note(error, vm.type)
         self._note_refusal(vm.id, vm.cloud, error)

@@ -26,16 +26,18 @@ kind           class               called
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from logging import Logger
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 from isoneph.core.model import (
     Candidate,
+    Finding,
     Leftover,
     Limits,
     PlacementRequest,
+    Preparation,
     VictimCandidate,
     VictimRequest,
     Vm,
@@ -137,6 +139,22 @@ class Cloud(BlockingPlugin):
 
     #: What a VM type must say to be created here; also validates each application's types.
     type_schema: ClassVar[OptionSchema] = {}
+    #: How an application describes what is to be there first; empty when nothing can be prepared.
+    prepare_schema: ClassVar[OptionSchema] = {}
+
+    @classmethod
+    def takes(cls, options: Mapping[str, Any]) -> Mapping[str, float]:
+        """What a VM with these type options takes of the limits that :meth:`get_limits` tells,
+        as far as the options alone tell it; what the configuration says goes before."""
+        return {}
+
+    @classmethod
+    def preparation_problems(
+        cls, options: Mapping[str, Any], clouds: Sequence[str]
+    ) -> Sequence[str]:
+        """What is wrong with a description that passed ``prepare_schema`` part by part, for the
+        application's ``clouds`` of this driver; a sentence each."""
+        return ()
 
     @abstractmethod
     def create_vm(self, request: VmRequest) -> Vm:
@@ -162,6 +180,16 @@ class Cloud(BlockingPlugin):
     @abstractmethod
     def get_limits(self) -> Limits:
         """The project's limits and what everybody uses of them; empty when it has none."""
+
+    def prepare(self, preparation: Preparation, admin: Cloud | None = None) -> Iterator[Finding]:
+        """Compare the cloud with a description, and with ``change`` make it so; a finding for
+        each thing, as soon as it is known.
+
+        ``admin`` is the same cloud with an administrator's credentials, where there are any.
+        Safe to repeat and to break off: what was done stays done. Raises the CloudError that
+        keeps it from going on; what concerns one thing alone is a finding.
+        """
+        return iter(())
 
     def list_leftovers(self, application: str) -> Sequence[Leftover]:
         """What finished or failed VMs of ``application`` left behind: provably ours, and held by

@@ -78,6 +78,8 @@ class ApplicationSettings:
     placement: Sequence[PolicySettings] = ()
     victims: Sequence[PolicySettings] = ()
     tokens: Sequence[TokenSettings] = ()
+    #: What is to be there on its clouds first, by the driver that it is written for.
+    prepare: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     healing: HealingSettings = HealingSettings()
     #: Seconds for which a listing of VMs is good enough to decide by.
     freshness: float = 2.0

@@ -42,6 +42,7 @@ class Vm(Struct, frozen=True):
     addresses: Annotated[Mapping[str, Sequence[str]], Meta(description="Its addresses by network.")]
     tags: Annotated[Mapping[str, str], Meta(description="Those that it was created with.")]
     fault: Annotated[str | None, Meta(description="Why it is in ERROR.")]
+    fault_code: Annotated[str | None, Meta(description="The kind of fault, as in problems.")]
     near: Annotated[str | None, Meta(description="What it was wanted near to.")]
 
 
@@ -225,6 +226,7 @@ def vm_of(vm: model.Vm) -> Vm:
         vm.addresses,
         vm.tags,
         vm.fault,
+        vm.fault_code,
         vm.near,
     )
 

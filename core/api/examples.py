@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from msgspec import structs
+
 from isoneph.core.api.answers import (
     Application,
     ApplicationList,
@@ -30,17 +32,22 @@ _AT = 1767225600.25
 
 CREATE = VmCreate(type="mme_worker", near="uniform", tags={"role": "worker"})
 
-_VM = (
-    _ID,
-    "mme",
-    "mme_worker",
-    "quebec",
-    "5d0c5b4e-3f5e-4a55-8f6d-1b2c3d4e5f60",
-    "mme-mme_worker-6f1c54a2",
+VM = Vm(
+    id=_ID,
+    application="mme",
+    type="mme_worker",
+    cloud="quebec",
+    cloud_id="5d0c5b4e-3f5e-4a55-8f6d-1b2c3d4e5f60",
+    name="mme-mme_worker-6f1c54a2",
+    state=VmState.ACTIVE,
+    attempt=1,
+    placed_at=_AT,
+    addresses={"private": ["10.0.0.7"]},
+    tags={"role": "worker"},
+    fault=None,
+    fault_code=None,
+    near="uniform",
 )
-_REST = (1, _AT, {"private": ["10.0.0.7"]}, {"role": "worker"}, None, "uniform")
-
-VM = Vm(*_VM, VmState.ACTIVE, *_REST)
 PLACEMENT = Placement(
     [
         Verdict("quebec", 1.0, [Reason("count-balance", "runs 2 of 7 VMs", -2.0, 1.0)]),
@@ -53,9 +60,11 @@ PLACEMENT = Placement(
     ],
 )
 _STORY = Placement(PLACEMENT.ranking, [Refusal("tango", "quota_exceeded", "4 of 4 instances", _AT)])
-PLACED_VM = PlacedVm(*_VM, VmState.BUILDING, *_REST, placement=_STORY, existed=False)
-EXISTING_VM = PlacedVm(*_VM, VmState.ACTIVE, *_REST, placement=_STORY, existed=True)
-SHOWN_VM = PlacedVm(*_VM, VmState.ACTIVE, *_REST, placement=_STORY)
+_ACTIVE = structs.astuple(VM)
+_BUILDING = structs.astuple(structs.replace(VM, state=VmState.BUILDING))
+PLACED_VM = PlacedVm(*_BUILDING, placement=_STORY, existed=False)
+EXISTING_VM = PlacedVm(*_ACTIVE, placement=_STORY, existed=True)
+SHOWN_VM = PlacedVm(*_ACTIVE, placement=_STORY)
 VM_LIST = VmList([VM], 1, [])
 REMOVAL = Removal(
     VM, [Verdict(_ID, 1.0, [Reason("largest-cloud", "on quebec with 5 VMs", 5.0, 1.0)])]

@@ -103,6 +103,8 @@ class ShowPlugin(DisplayCommand, ShowOne):
         if issubclass(plugin, Cloud):
             rows = option_rows(plugin.type_schema)
             shown["type_options"] = Options([_described(row) for row in rows])
+            rows = option_rows(plugin.prepare_schema)
+            shown["prepare_options"] = Options([_described(row) for row in rows])
         return self.dict2columns(shown)
 
 

@@ -32,10 +32,11 @@ _COLUMNS = {
     "placed_at": Time,
     "placement": Placement,
     "fault": Optional,
+    "fault_code": Optional,
     "near": Optional,
 }
 _FIELDS = ("id", "type", "cloud", "state", "addresses")
-_MORE_FIELDS = ("placed_at", "name", "cloud_id", "attempt", "tags", "near", "fault")
+_MORE_FIELDS = ("placed_at", "name", "cloud_id", "attempt", "tags", "near", "fault", "fault_code")
 
 Table = tuple[Sequence[str], Iterable[Any]]
 

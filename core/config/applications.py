@@ -11,6 +11,7 @@ import voluptuous as vol
 
 from isoneph.core.config.clouds import Clouds
 from isoneph.core.config.documents import Document, part
+from isoneph.core.config.preparing import read_prepare
 from isoneph.core.config.problems import unknown
 from isoneph.core.config.rules import DIGEST, NAME, Each, number, one_of, whole
 from isoneph.core.config.validation import Report, check, check_plugin, load_plugin
@@ -91,6 +92,11 @@ APPLICATION: OptionSchema = {
         default=lambda: DEFAULT_POLICIES["victims"],
         description="The policies that choose the VM to go.",
     ): list,
+    vol.Optional(
+        "prepare",
+        default=dict,
+        description="What `isoneph cloud prepare` makes on its clouds, by the clouds' driver.",
+    ): {NAME: dict},
     vol.Optional("tokens", default=list, description="Who may use its API."): Each(TOKEN),
     vol.Optional("healing", default=dict, description="How its VMs are kept whole."): HEALING,
     vol.Optional(
@@ -130,6 +136,7 @@ def read_application(document: Document, clouds: Clouds, registry: Registry) -> 
     used = _clouds_of(document, clouds)
     parts = {
         "types": read_types(document, used, clouds),
+        "prepare": read_prepare(document, used, clouds, registry),
         "placement": _policies_of(document, "placement", registry, used),
         "victims": _policies_of(document, "victims", registry, used),
     }

@@ -31,6 +31,6 @@ def _plain(value: Any) -> Any:
 def _field(name: str, value: Any) -> Any:
     """One field; only options have keys that tell secrets from names."""
     plain = _plain(value)
-    if name == "options":
+    if name in {"options", "prepare"}:
         return mask(plain)
     return MASK if name == "sha256" else plain

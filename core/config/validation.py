@@ -86,13 +86,13 @@ def _grouped(errors: Sequence[vol.Invalid], schema: Any) -> Sequence[str]:
 
 
 def load_plugin(
-    registry: Registry, kind: str, name: str, report: Report, key: str
+    registry: Registry, kind: str, name: str, report: Report, *key: str
 ) -> type[Plugin] | None:
     """The class of the plugin that ``key`` names; None after it was reported why not."""
     try:
         return registry.load(kind, name)
     except PluginError as error:
-        report((key,), error.message)
+        report(key, error.message)
         return None
 
 

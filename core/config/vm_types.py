@@ -11,7 +11,7 @@ from isoneph.core.config.clouds import Clouds
 from isoneph.core.config.documents import Document, part
 from isoneph.core.config.problems import KeyPath, unknown
 from isoneph.core.config.rules import NAME, Each, number
-from isoneph.core.config.validation import check
+from isoneph.core.config.validation import Report, check
 from isoneph.core.model import VmType
 from isoneph.core.plugin import Cloud, OptionSchema
 
@@ -96,9 +96,18 @@ def _on_cloud(
     schema = {**driver.type_schema, **({RESOURCES_KEY: RESOURCES} if own else {})}
     options = check(schema, {**common, **own}, report) or {}
     resources = check(RESOURCES, part(entry, "resources", dict), lambda *_: None) or {}
-    return VmType(
-        name=name, resources={**resources, **options.pop("resources", {})}, options=options
-    )
+    own_resources = options.pop("resources", {})
+    taken = {**_taken(driver, options, report), **resources, **own_resources}
+    return VmType(name=name, resources=taken, options=options)
+
+
+def _taken(driver: type[Cloud], options: Mapping[str, Any], report: Report) -> Mapping[str, float]:
+    """What the driver says that a VM takes; nothing after a problem, which is told before."""
+    try:
+        return dict(driver.takes(options)) if options else {}
+    except Exception as error:  # noqa: BLE001 (a plugin may raise anything)
+        report((), f"the plugin failed to count: {type(error).__name__}, a mistake in it")
+        return {}
 
 
 def check_clouds(

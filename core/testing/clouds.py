@@ -140,7 +140,7 @@ class CloudConformance(ABC):
 
     def test_options_are_described_and_their_defaults_valid(self, tmp_path: Path) -> None:
         cloud = self.make_cloud(tmp_path)
-        for schema in (cloud.schema, cloud.type_schema):
+        for schema in (cloud.schema, cloud.type_schema, cloud.prepare_schema):
             assert isinstance(schema, Mapping), "a schema is a mapping of markers to validators"
             assert not undescribed_options(schema), "these markers have no description"
             assert not unfit_defaults(schema)
@@ -401,6 +401,7 @@ class CloudConformance(ABC):
             state=vm.state,
             addresses=vm.addresses,
             fault=vm.fault,
+            fault_code=vm.fault_code,
         )
         assert vm == expected
         assert vm.name

@@ -49,6 +49,25 @@ class FakeCloud(Cloud):
         Optional("image", default="linux"): str,
         Optional("disks"): [{Required("gb"): int}],
     }
+    prepare_schema: ClassVar[OptionSchema] = {
+        Optional("networks", default=dict): {str: {Required("pools"): {str: str}}},
+    }
+
+    @classmethod
+    def takes(cls, options: Mapping[str, Any]) -> Mapping[str, float]:
+        drives = len(options.get("disks", ()))
+        return {"drives": drives, "ram": 256} if drives > 1 else {}
+
+    @classmethod
+    def preparation_problems(
+        cls, options: Mapping[str, Any], clouds: Sequence[str]
+    ) -> Sequence[str]:
+        return [
+            f"networks.{name}.pools: no cloud '{cloud}'"
+            for name, network in options["networks"].items()
+            for cloud in network["pools"]
+            if cloud not in clouds
+        ]
 
     # Reading a configuration uses the schemas alone: a verb that is called is a mistake.
 
@@ -73,6 +92,7 @@ class BareCloud(FakeCloud):
 
     schema: ClassVar[OptionSchema] = {Extra: object}
     type_schema: ClassVar[OptionSchema] = {Optional("script"): str}
+    prepare_schema: ClassVar[OptionSchema] = {}
 
 
 class CountBalance(Placement):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 from unittest.mock import AsyncMock, Mock
 
@@ -259,6 +260,27 @@ async def test_a_failed_boot_holds_its_cloud_off_once_however_often_it_is_seen(
         world.clock.advance(8)
     assert avoidance.reason("worker") is None
     assert len(balancer.placer.story(failed.id).refusals) == 1
+
+
+@pytest.mark.parametrize(
+    ("fault_code", "told"),
+    [
+        ("no_capacity", "no_capacity"),
+        ("quota_exceeded", "quota_exceeded"),
+        ("invalid_request", "boot_failed"),
+        (None, "boot_failed"),
+    ],
+)
+async def test_a_failed_boot_tells_what_its_fault_amounts_to(
+    world: World, fault_code: str | None, told: str
+) -> None:
+    balancer = await world.balancer(TWO)
+    world.cloud("uniform").inject("error_after_accept", call="create")
+    await create(balancer)
+    (failed,), _errors = await balancer.list()
+    balancer.placer.note_failure(replace(failed, fault_code=fault_code))
+    assert [refusal.code for refusal in balancer.placer.story(failed.id).refusals] == [told]
+    assert told in (balancer.gateways["uniform"].avoidance.reason("worker") or "")
 
 
 async def test_a_vm_taken_back_outlives_an_abandoned_copy_placed_later(world: World) -> None:

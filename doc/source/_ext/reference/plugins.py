@@ -73,6 +73,10 @@ class PluginPage(Generated):
             lines += heading("Options of a VM type", "-")
             lines += ["What `options` of a VM type may hold on such a cloud.", ""]
             lines += options_table(plugin.type_schema)
+            if plugin.prepare_schema:
+                lines += heading("Options of a preparation", "-")
+                lines += ["What `prepare` of an application may hold for this driver.", ""]
+                lines += options_table(plugin.prepare_schema)
         return lines
 
 

@@ -28,6 +28,7 @@ def vm(vm_id: str = ID, **changes: Any) -> dict[str, Any]:
         "addresses": {"net": ["10.0.0.1", "10.0.0.2"]},
         "tags": {"role": "front", "tier": "1"},
         "fault": None,
+        "fault_code": None,
         "near": None,
         **changes,
     }

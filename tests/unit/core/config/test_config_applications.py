@@ -103,6 +103,23 @@ def test_what_an_application_need_not_say(directory: Directory) -> None:
     assert settings.service.default_application == "mme"
 
 
+def test_a_driver_counts_what_a_type_takes_and_the_file_goes_before(directory: Directory) -> None:
+    options = "options: {flavor: s, disks: [{gb: 1}, {gb: 2}]}"
+    directory.write(
+        "applications/mme.yaml", f"types: {{worker: {{resources: {{ram: 512}}, {options}}}}}\n"
+    )
+    offered = directory.load().settings.applications["mme"].types["worker"]
+    assert offered["uniform"].resources == {"instances": 1, "drives": 2, "ram": 512.0}
+
+
+def test_what_is_prepared_is_described_to_the_driver(directory: Directory) -> None:
+    described = "{fake: {networks: {mgmt: {pools: {uniform: a, quebec: b}}}}}"
+    directory.write("applications/mme.yaml", f"{TYPES}prepare: {described}\n")
+    assert directory.load().settings.applications["mme"].prepare == {
+        "fake": {"networks": {"mgmt": {"pools": {"uniform": "a", "quebec": "b"}}}}
+    }
+
+
 @pytest.mark.parametrize(("text", "problems"), cases("broken_applications.txt"))
 def test_broken_applications(directory: Directory, text: str, problems: list[str]) -> None:
     directory.write("applications/mme.yaml", text)
