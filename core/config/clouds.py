@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import voluptuous as vol
 
 from isoneph.core.config.documents import Document, part
+from isoneph.core.config.problems import unknown
 from isoneph.core.config.rules import NAME, number, whole
 from isoneph.core.config.validation import Report, check, check_plugin, load_plugin
 from isoneph.core.plugin import Cloud, OptionSchema
@@ -61,6 +62,12 @@ FILE: OptionSchema = {
 }
 
 
+#: The file beside it that has secrets alone.
+SECURE_FILE: OptionSchema = {
+    vol.Required("clouds", description="Further options of clouds, by name."): {NAME: dict}
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Clouds:
     """What ``clouds.yaml`` holds, as far as it is usable.
@@ -95,6 +102,23 @@ def read_clouds(document: Document, registry: Registry) -> Clouds:
                 name=name, driver=checked.pop("driver"), **checked.pop("isoneph"), options=checked
             )
     return Clouds(tuple(entries), settings, drivers)
+
+
+def with_secrets(document: Document, secure: Document) -> Document:
+    """``clouds.yaml`` with what a ``secure.yaml`` beside it adds to its clouds, as OpenStack's own
+    tools read the two; problems are noted in the latter."""
+    check(SECURE_FILE, secure.value, secure.problem)
+    known = part(document.value, "clouds", dict)
+    for name in part(secure.value, "clouds", dict):
+        if name not in known:
+            secure.problem(("clouds", name), unknown("cloud", name, tuple(known)))
+    return replace(document, value=_merged(document.value, secure.value))
+
+
+def _merged(value: Any, more: Any) -> Any:
+    if not (isinstance(value, dict) and isinstance(more, dict)):
+        return more
+    return {**value, **{key: _merged(value.get(key), item) for key, item in more.items()}}
 
 
 def _driver_of(entry: Mapping[str, Any], registry: Registry, report: Report) -> type[Cloud] | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from isoneph.core.config.applications import Application, read_application
-from isoneph.core.config.clouds import Clouds, read_clouds
+from isoneph.core.config.clouds import Clouds, read_clouds, with_secrets
 from isoneph.core.config.documents import Document, part, read_document
 from isoneph.core.config.masking import secrets_in
 from isoneph.core.config.options import API, DEFAULT
@@ -19,6 +19,8 @@ from isoneph.core.config.service import SERVICE_FILE, ServiceFiles, read_service
 from isoneph.core.registry import Registry
 from isoneph.core.settings import ServiceSettings, Settings
 
+#: What OpenStack's own tools read beside ``clouds.yaml``.
+SECURE_NAME = "secure.yaml"
 DIRECTORY_VARIABLE = "ISONEPH_CONFIG_DIR"
 
 
@@ -56,7 +58,7 @@ def load_settings(
     order, later ones winning, the environment winning over all. Without either,
     ``isoneph.conf`` of :func:`default_directory` is read if it is there. ``clouds.yaml`` and
     ``applications/`` are looked for beside the first file, or in the first directory, unless
-    an option says otherwise.
+    an option says otherwise. A ``secure.yaml`` beside ``clouds.yaml`` adds to its clouds.
 
     Raises :class:`~isoneph.core.errors.ConfigInvalid` with every problem of all files. Nothing
     is opened but files; plugins that the configuration names are imported.
@@ -72,8 +74,7 @@ def load_settings(
     places = files.values(DEFAULT)
     clouds_file = files.resolve("clouds_file", places["clouds_file"])
     directory = files.resolve("applications_dir", places["applications_dir"])
-    clouds_document = read_document(clouds_file, problems)
-    clouds = read_clouds(clouds_document, registry) if clouds_document else Clouds()
+    clouds, cloud_documents = _clouds(clouds_file, registry, problems)
     application_files = _application_paths(directory, problems, warnings)
     documents = [read_document(path, problems) for path in application_files]
     applications = [read_application(each, clouds, registry) for each in documents if each]
@@ -81,14 +82,29 @@ def load_settings(
     default = _default_application(service, files, applications, complete=all(documents))
     _check_together(service, applications)
     problems.raise_any()
-    _warn_of_secrets(files, filter(None, [clouds_document, *documents]), warnings)
+    _warn_of_secrets(files, [*cloud_documents, *filter(None, documents)], warnings)
     settings = Settings(
         service=replace(service, default_application=default),
         store=store,
         clouds=clouds.settings,
         applications={each.name: each.settings for each in applications if each.settings},
     )
-    return Loaded(settings, warnings.lines(), (*paths, clouds_file, *application_files))
+    read = (*paths, *(Path(each.file) for each in cloud_documents), *application_files)
+    return Loaded(settings, warnings.lines(), read)
+
+
+def _clouds(
+    file: Path, registry: Registry, problems: Problems
+) -> tuple[Clouds, Sequence[Document]]:
+    """The clouds, and the documents that tell of them, ``clouds.yaml`` first."""
+    document = read_document(file, problems)
+    secure_file = file.with_name(SECURE_NAME)
+    secure = read_document(secure_file, problems) if _exists(secure_file) else None
+    if document is None:
+        return Clouds(), ()
+    if secure is None:
+        return read_clouds(document, registry), (document,)
+    return read_clouds(with_secrets(document, secure), registry), (document, secure)
 
 
 def _service_paths(

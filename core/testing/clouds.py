@@ -148,6 +148,13 @@ class CloudConformance(ABC):
     def test_type_options_are_valid(self, tmp_path: Path) -> None:
         Schema(self.make_cloud(tmp_path).type_schema)(dict(self.type_options))
 
+    def test_what_a_type_takes_is_counted(self, tmp_path: Path) -> None:
+        cloud = self.make_cloud(tmp_path)
+        for name, amount in cloud.takes(Schema(cloud.type_schema)(dict(self.type_options))).items():
+            assert name
+            assert math.isfinite(amount)
+            assert amount >= 0
+
     def test_constructor_does_no_io(self, tmp_path: Path) -> None:
         self.make_cloud(tmp_path)  # modules that it imports are read now
         with _watched_io() as seen:

@@ -74,6 +74,28 @@ clouds:
     assert "s3cret" not in "\n".join(directory.problems())
 
 
+def test_secrets_may_stand_in_a_file_of_their_own(directory: Directory) -> None:
+    directory.write(
+        "clouds.yaml", "clouds: {uniform: {driver: bare, auth: {user: me}}, quebec: {driver: bare}}"
+    )
+    directory.write("applications/mme.yaml", "types: {worker: {}}")
+    secure = directory.write("secure.yaml", "clouds: {uniform: {auth: {password: tr1ck}}}")
+    loaded = directory.load()
+    options = loaded.settings.clouds["uniform"].options
+    assert options["auth"] == {"user": "me", "password": "tr1ck"}
+    assert loaded.settings.clouds["quebec"].options == {}
+    assert secure in loaded.files
+    assert [line for line in loaded.warnings if "secure.yaml" in line and "chmod 600" in line]
+
+
+def test_a_broken_file_of_secrets_is_told_without_them(directory: Directory) -> None:
+    directory.write("secure.yaml", "clouds:\n  unifrom: {auth: {password: tr1ck}}\nauth: 1\n")
+    problems = directory.problems()
+    assert problems[0].startswith("secure.yaml:2: clouds.unifrom: unknown cloud")
+    assert problems[1].startswith("secure.yaml:3: auth: unknown key")
+    assert "tr1ck" not in "".join(problems)
+
+
 def test_who_uses_a_cloud_with_problems_is_not_blamed(directory: Directory) -> None:
     directory.write(
         "clouds.yaml", "clouds:\n  uniform: {driver: nope}\n  quebec: {driver: fake, region: 1}\n"
