@@ -59,6 +59,7 @@ class Healer:
         self._metrics = metrics
         self._stray = Sightings(clock)
         self._left = Sightings(clock)
+        self._looked_for_leftovers = float("-inf")
         self._hopeless: set[str] = set()
 
     async def heal(self, patience: float) -> None:
@@ -162,8 +163,31 @@ class Healer:
         return True
 
     async def _reap_leftovers(self, listed: Sequence[str]) -> None:
-        name = self.balancer.settings.name
+        """Looked for less often than the rest: it takes several calls, and nothing hurries."""
+        now, grace = self._clock.monotonic(), self.balancer.settings.healing.grace
+        if now - self._looked_for_leftovers < grace / 2:
+            return
+        self._looked_for_leftovers = now
+        for ripe in self._left.ripe(await self._leftovers(listed), grace):
+            leftover: Leftover = ripe  # type: ignore[assignment]  # only leftovers were handed in
+            try:
+                await self.balancer.gateways[leftover.cloud].delete_leftover(leftover)
+            except CloudError as error:
+                LOG.warning("leftover %s not removed yet: %s", leftover.cloud_id, error.message)
+                continue
+            self._count(leftover.kind)
+            owner = f"vm {leftover.vm_id}" if leftover.vm_id else "several vms"
+            LOG.warning(
+                "%s %s left behind by %s on %s removed",
+                leftover.kind,
+                leftover.cloud_id,
+                owner,
+                leftover.cloud,
+            )
+
+    async def _leftovers(self, listed: Sequence[str]) -> Sequence[Leftover]:
         gateways = [self.balancer.gateways[cloud] for cloud in listed]
+        name = self.balancer.settings.name
         found = await asyncio.gather(
             *(gateway.list_leftovers(name) for gateway in gateways), return_exceptions=True
         )
@@ -173,20 +197,7 @@ class Healer:
                 LOG.warning("cloud %s: leftovers not listed: %s", gateway.name, outcome)
             else:
                 left.extend(one for one in outcome if not self._being_made(one))
-        for ripe in self._left.ripe(left, self.balancer.settings.healing.grace):
-            leftover: Leftover = ripe  # type: ignore[assignment]  # only leftovers were handed in
-            try:
-                await self.balancer.gateways[leftover.cloud].delete_leftover(leftover)
-                self._count(leftover.kind)
-                LOG.warning(
-                    "%s %s left behind by %s on %s removed",
-                    leftover.kind,
-                    leftover.cloud_id,
-                    f"vm {leftover.vm_id}" if leftover.vm_id else "several vms",
-                    leftover.cloud,
-                )
-            except CloudError as error:
-                LOG.warning("leftover %s not removed yet: %s", leftover.cloud_id, error.message)
+        return left
 
     def _being_made(self, leftover: Leftover) -> bool:
         """Whether a VM of that id is being created there, and may be about to take it."""

@@ -180,6 +180,15 @@ async def test_leftovers_go_after_two_sightings_once_their_vm_is_gone(world: Wor
     assert world.cloud("uniform").ports() == []
 
 
+async def test_leftovers_are_looked_for_twice_in_a_grace_not_in_every_round(world: World) -> None:
+    balancer = await world.balancer(TWO)
+    healer = Healer(balancer, world.clock, NullMetrics())
+    for _ in range(20):
+        await healer.heal(1)
+        world.clock.advance(GRACE / 10)
+    assert world.cloud("uniform").calls()["list_leftovers"] == 4
+
+
 async def test_one_dead_cloud_does_not_stop_the_healing_elsewhere(world: World) -> None:
     balancer = await world.balancer({**TWO, "tango": {}})
     await create(balancer, cloud="uniform")
