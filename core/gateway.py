@@ -61,6 +61,7 @@ class CloudGateway:
         self._limits_read = float("-inf")  # on the monotonic clock
         self._freed_at = float("-inf")
         self._reading_limits: asyncio.Task[None] | None = None
+        self._unanswered: dict[str, float] = {}
         self._recent: deque[tuple[float, str, Mapping[str, float]]] = deque(maxlen=MOST_RECENT)
 
     async def start(self) -> None:
@@ -80,6 +81,7 @@ class CloudGateway:
 
     async def create_vm(self, request: VmRequest) -> Vm:
         """See :meth:`Cloud.create_vm`."""
+        self._unanswered[request.id] = self._clock.monotonic()
         try:
             vm = await self._call("create_vm", self._cloud.create_vm, request)
         except CloudError as error:
@@ -87,6 +89,8 @@ class CloudGateway:
             if isinstance(error, QuotaExceeded):
                 self._limits, self._limits_read = None, float("-inf")
             raise
+        finally:
+            self._unanswered.pop(request.id, None)
         if not isinstance(vm, Vm) or vm.id != request.id or vm.cloud != self.name:
             raise self._named(OutcomeUnknown("the driver returned something else than the VM"))
         self.avoidance.forget(request.type.name)
@@ -114,6 +118,15 @@ class CloudGateway:
     async def delete_leftover(self, leftover: Leftover) -> None:
         """See :meth:`Cloud.delete_leftover`."""
         await self._call("delete_leftover", self._cloud.delete_leftover, leftover)
+
+    def slow(self) -> str | None:
+        """Why others should be preferred while a create waits longer for its answer than it
+        should, or None."""
+        oldest = min(self._unanswered.values(), default=float("inf"))
+        waiting = self._clock.monotonic() - oldest
+        if waiting < self.settings.slow_create:
+            return None
+        return f"a create has been waiting for its answer for {waiting:.0f} s"
 
     def left_alone(self) -> str:
         """What the breaker says of this cloud, in words."""
@@ -171,7 +184,8 @@ class CloudGateway:
 
     async def _call(self, verb: str, function: Callable[..., T], *arguments: Any) -> T:
         """One call of the driver; every way it can end is a value or a CloudError."""
-        if not self.breaker.allow():
+        create = verb == "create_vm"
+        if not self.breaker.allow(create=create):
             raise self._named(
                 Unreachable(self.left_alone(), retry_after=self.breaker.retry_in or None)
             )
@@ -191,7 +205,7 @@ class CloudGateway:
             LOG.exception("cloud %s: the driver failed in %s", self.name, verb)
             fault = f"{verb}: the driver failed: {type(error).__name__} (see the log)"
             raise self._note(verb, self._uncertain(verb, fault), begun) from error
-        self.breaker.success()
+        self.breaker.success(create=create)
         self._observe(verb, begun, "ok")
         return result
 
@@ -199,10 +213,11 @@ class CloudGateway:
         return OutcomeUnknown(message) if verb in CHANGING else Unreachable(message)
 
     def _note(self, verb: str, error: CloudError, begun: float) -> CloudError:
+        create = verb == "create_vm"
         if error.trips_breaker:
-            self.breaker.failure(error)
+            self.breaker.failure(error, create=create)
         else:
-            self.breaker.success()
+            self.breaker.success(create=create)
         if isinstance(error, Throttled):
             self.avoidance.note(error, None)
         self._observe(verb, begun, error.code)

@@ -10,13 +10,17 @@ The breaker's states::
           +--------------------------------------- HALF_OPEN
 
 In HALF_OPEN exactly one call, the probe, goes through; the others are turned away as in OPEN.
+
+Creates that are not answered are special: a cloud whose API answers questions while what is
+behind it hangs would look well again with each listing. They count until a create is answered,
+and when they opened the breaker it turns away creates alone, and a create is the probe.
 """
 
 from __future__ import annotations
 
 from enum import StrEnum
 
-from isoneph.core.errors import CloudError
+from isoneph.core.errors import CloudError, OutcomeUnknown
 from isoneph.core.plugin import Clock
 
 #: The pause between probes doubles up to this many times the configured one.
@@ -45,6 +49,7 @@ class Breaker:
         self._opened_at: float | None = None
         self._probe_since: float | None = None
         self._retry_at = 0.0
+        self._creates_alone = False
         self.last_error: CloudError | None = None
 
     @property
@@ -63,8 +68,10 @@ class Breaker:
             return 0.0
         return max(0.0, self._retry_at - self._clock.monotonic())
 
-    def allow(self) -> bool:
+    def allow(self, *, create: bool = False) -> bool:
         """Whether a call may go through now; in HALF_OPEN a yes makes that call the probe."""
+        if self._creates_alone and not create:
+            return True
         if not self.available:
             return False
         if self.state is BreakerState.HALF_OPEN:
@@ -73,22 +80,26 @@ class Breaker:
 
     @property
     def available(self) -> bool:
-        """Whether :meth:`allow` would say yes; asking changes nothing."""
+        """Whether :meth:`allow` would say yes to a create; asking changes nothing."""
         state = self.state
         if state is BreakerState.HALF_OPEN:
             since = self._probe_since
             return since is None or self._clock.monotonic() - since > PROBE_PATIENCE
         return state is BreakerState.CLOSED
 
-    def success(self) -> None:
+    def success(self, *, create: bool = False) -> None:
         """The cloud answered, be it with a refusal."""
+        if self._creates_alone and not create:
+            return
+        self._creates_alone = False
         self._failures = 0
         self._opened_at = None
         self._probe_since = None
         self._next_pause = self._pause
 
-    def failure(self, error: CloudError) -> None:
+    def failure(self, error: CloudError, *, create: bool = False) -> None:
         """The cloud failed to answer, or does not take our credentials."""
+        self._creates_alone = create and isinstance(error, OutcomeUnknown)
         self.last_error = error
         self._failures += 1
         if self._probe_since is not None:

@@ -148,8 +148,12 @@ class Placer:
             for position, name in enumerate(names)
         ]
         unavailable = self._unavailable(names, plan, unlisted)
+        slow = {name: text for name in names if (text := self._gateways[name].slow()) is not None}
         request = self._request(plan, use)
-        return rank_clouds(candidates, request, self._policies, unavailable)
+        ranking = rank_clouds(candidates, request, self._policies, {**slow, **unavailable})
+        if slow and ranking.best is None:  # better a slow cloud than none
+            ranking = rank_clouds(candidates, request, self._policies, unavailable)
+        return ranking
 
     async def reserve(self, plans: Sequence[Plan]) -> None:
         """Decide for each plan in turn, each seeing those before it; see ``Plan.ranking``."""

@@ -24,6 +24,7 @@ class CloudSettings:
     breaker_failures: int = 3
     breaker_pause: float = 30.0
     limits_age: float = 300.0
+    slow_create: float = 15.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

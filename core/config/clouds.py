@@ -47,6 +47,12 @@ CLOUD: OptionSchema = {
             default=_DEFAULTS.limits_age,
             description="Seconds for which the cloud's limits are used before they are read anew.",
         ): number(least=0),
+        vol.Optional(
+            "slow_create",
+            default=_DEFAULTS.slow_create,
+            description="Seconds after which a create that still waits for its answer makes "
+            "placement prefer other clouds.",
+        ): number(above=0),
     },
 }
 

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
@@ -417,3 +418,21 @@ async def test_what_a_type_takes_of_each_cloud_is_its_own(world: World) -> None:
     creation = await balancer.create(CreateRequest(type="worker", count=5))
     assert clouds_of([one.vm for one in creation.placed]) == {"uniform": 1, "quebec": 4}
     assert [one.refusals for one in creation.placed] == [()] * 5
+
+
+async def test_a_cloud_that_lets_a_create_wait_is_taken_only_when_no_other_can(
+    world: World,
+) -> None:
+    balancer = await world.balancer(TWO)
+    waiting = balancer.gateways["uniform"]
+    with patch.object(waiting, "slow", return_value="a create has been waiting for 20 s"):
+        clouds = [
+            (await balancer.create(CreateRequest(type="worker"))).placed[0].vm.cloud
+            for _ in range(3)
+        ]
+        assert clouds == ["quebec"] * 3
+        pinned = await balancer.create(CreateRequest(type="worker", cloud="uniform"))
+        assert pinned.placed[0].vm.cloud == "uniform"
+        world.cloud("quebec").begin_outage()
+        other = await balancer.create(CreateRequest(type="worker"))
+        assert other.placed[0].vm.cloud == "uniform"

@@ -181,6 +181,22 @@ async def test_a_throttled_listing_keeps_the_whole_cloud_in_peace() -> None:
         assert "left alone for 5 s more" in (gateway.avoidance.reason("worker") or "")
 
 
+async def test_a_create_that_waits_too_long_makes_the_cloud_a_slow_one() -> None:
+    clock, cloud = FakeClock(), scripted()
+    told: list[str | None] = []
+
+    def act() -> None:
+        told.append(gateway.slow())
+        clock.advance(15)
+        told.append(gateway.slow())
+
+    async with gateway_of(cloud, clock, slow_create=15) as gateway:
+        cloud.act = act
+        await gateway.create_vm(REQUEST)
+        assert told == [None, "a create has been waiting for its answer for 15 s"]
+        assert gateway.slow() is None
+
+
 async def test_limits_are_read_when_old_changed_or_proved_wrong() -> None:
     clock, cloud = FakeClock(), scripted()
     async with gateway_of(cloud, clock, limits_age=300) as gateway:

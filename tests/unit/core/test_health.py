@@ -5,6 +5,7 @@ from __future__ import annotations
 from isoneph.core.errors import (
     InvalidRequest,
     NoCapacity,
+    OutcomeUnknown,
     QuotaExceeded,
     Throttled,
     Unreachable,
@@ -106,3 +107,28 @@ def test_what_blocks_nothing_is_not_remembered_and_room_made_is_forgotten() -> N
     avoidance.note(NoCapacity("full"), "big")
     avoidance.forget()
     assert avoidance.reason("big") is None
+
+
+def test_creates_without_an_answer_open_it_for_creates_whatever_else_is_answered() -> None:
+    clock, unanswered = FakeClock(), OutcomeUnknown("no answer")
+    breaker = Breaker(clock, failures=3, pause=30)
+    for _ in range(3):
+        breaker.failure(unanswered, create=True)
+        breaker.success()  # a listing
+    assert state(breaker) == "open"
+    assert not breaker.allow(create=True)
+    assert breaker.allow()
+    clock.advance(30)
+    breaker.success()
+    assert breaker.allow(create=True)
+    assert not breaker.allow(create=True)
+    breaker.success(create=True)
+    assert state(breaker) == "closed"
+
+
+def test_other_calls_without_an_answer_are_made_good_by_any_answer() -> None:
+    breaker = Breaker(FakeClock(), failures=3, pause=30)
+    for _ in range(5):
+        breaker.failure(OutcomeUnknown("no answer"))
+        breaker.success()
+    assert state(breaker) == "closed"
