@@ -1,0 +1,312 @@
+"""Calls to the services of one OpenStack cloud: the only place from which the driver sends any.
+
+Use::
+
+    api = Api(options, environment)              # no I/O; one for each driver, for all threads
+    deadline = api.deadline()                    # for all calls of one verb of the driver
+    answer = api.call("GET", "compute", "/servers/detail", deadline=deadline)
+    answer.body["servers"]                       # parsed JSON
+    api.call("DELETE", "compute", f"/servers/{id}", deadline=deadline)   # expects any 2xx
+    api.close()                                  # and usable again afterwards
+
+Services are ``compute``, ``network``, ``image``, ``block-storage`` (or ``volume``) and
+``identity``; paths are below the version: ``/servers``, ``/ports``, ``/images``, ``/volumes``,
+``/projects``. Compute calls carry ``api.compute_version``, those to volumes ``volume_version``.
+
+What goes wrong is raised as one of isoneph's own errors, sorted by
+:mod:`isoneph.plugins.clouds.openstack.errors`; it knows ``NotFound``, ``Conflict`` and
+``Forbidden`` more closely. Nothing that changes anything is sent twice, except after a 401,
+which certainly did nothing.
+
+API reference: https://docs.openstack.org/api-ref/
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any, Protocol, runtime_checkable
+
+import msgspec
+import requests
+
+from isoneph.core.errors import CloudError, Throttled
+from isoneph.core.plugin import Environment
+from isoneph.plugins.clouds.openstack.bucket import BURST, CALLS_PER_SECOND, Bucket
+from isoneph.plugins.clouds.openstack.deadline import Deadline
+from isoneph.plugins.clouds.openstack.errors import (
+    FAILURES,
+    SERVICES,
+    EndpointGone,
+    Refusal,
+    Request,
+    Sorter,
+    was_dropped,
+)
+from isoneph.plugins.clouds.openstack.link import OLDEST, Endpoint, Link, Version
+
+__all__ = ["Answer", "Api", "Deadline", "Stream"]
+
+#: Of the time that the core allows for one verb of the driver, what its calls may take.
+SHARE = 0.9
+#: Seconds between two readings of the catalog because an endpoint seems to have moved, and for
+#: how long such a reading may hold up the call that makes it.
+REFRESH_PAUSE = 30.0
+REFRESH_SECONDS = 5.0
+
+OK = (200, 201, 202, 204)
+_READING = frozenset({"GET", "HEAD"})
+_ALIASES = {"volume": "block-storage"}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """``body`` is the parsed JSON, or None where there is none; the names of ``headers`` ignore
+    case."""
+
+    status: int
+    body: Any
+    headers: Mapping[str, str]
+
+
+@runtime_checkable
+class Stream(Protocol):
+    """A body that is sent as it is read, and that can be read once."""
+
+    def __len__(self) -> int:
+        """Its bytes in all."""
+
+    def __iter__(self) -> Iterator[bytes]:
+        """The rest, in blocks."""
+
+    def read(self, size: int) -> bytes:
+        """The next bytes, at most ``size``."""
+
+
+class Api:
+    """All calls to one cloud. Safe for threads.
+
+    ``options`` are the cloud's in ``clouds.yaml``; of isoneph's own it reads
+    ``calls_per_second`` and ``burst``. Every method may log in first, and raise Unauthorized,
+    Unreachable or Throttled for that.
+    """
+
+    def __init__(self, options: Mapping[str, Any], environment: Environment) -> None:
+        self._options = options
+        self._environment = environment
+        self._clock = environment.clock
+        self._sorter = Sorter(environment.name, options)
+        self._bucket = Bucket(
+            environment.clock,
+            rate=options.get("calls_per_second", CALLS_PER_SECOND),
+            burst=options.get("burst", BURST),
+        )
+        self._lock = threading.Lock()
+        self._link: Link | None = None
+        self._moved = False
+        self._refresh_after = 0.0
+
+    def close(self) -> None:
+        """Close idle connections and forget the token. Safe to call twice; the next call opens
+        it again."""
+        with self._lock:
+            link, self._link = self._link, None
+        if link is not None:
+            link.close()
+
+    def deadline(self) -> Deadline:
+        """The end of a verb of the driver that begins now, a little before the core gives up."""
+        return Deadline.after(self._clock, SHARE * self._environment.timeout)
+
+    @property
+    def compute_version(self) -> Version:
+        """The microversion of compute calls: the newest that the cloud, this driver and the
+        option ``compute_default_microversion`` all allow; 2.1 when the cloud tells none."""
+        return self._version("compute")
+
+    @property
+    def volume_version(self) -> Version:
+        """The microversion of calls to volumes, likewise."""
+        return self._version("block-storage")
+
+    @property
+    def project_id(self) -> str | None:
+        """The project that we are logged in to."""
+        deadline = self.deadline()
+        return self._current(deadline).project_id(deadline)
+
+    def has_service(self, service: str) -> bool:
+        """Whether the cloud has ``service``, by its catalog."""
+        deadline = self.deadline()
+        return self._current(deadline).has(_ALIASES.get(service, service), deadline)
+
+    def call(
+        self,
+        method: str,
+        service: str,
+        path: str,
+        *,
+        body: Any = None,
+        params: Mapping[str, Any] | None = None,
+        expect: Collection[int] = OK,
+        changing: bool | None = None,
+        deadline: Deadline | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """Send one request and return its answer, if its status is among those expected.
+
+        ``changing`` tells whether it may leave something changed, so that a lost answer is
+        OutcomeUnknown; by default all but GET and HEAD may. ``deadline`` is by default that of
+        a whole verb. ``body`` is sent as JSON, or as it is when it is a :class:`Stream`.
+        ``headers`` go before the API's own, such as ``OpenStack-API-Version``.
+        """
+        if changing is None:
+            changing = method not in _READING
+        request = Request(method, _ALIASES.get(service, service), path, changing, body)
+        deadline = deadline or self.deadline()
+        self._bucket.take(deadline)
+        try:
+            return self._call(request, params, expect, deadline, headers or {})
+        except Throttled as error:
+            if error.retry_after:
+                self._bucket.hold(error.retry_after)
+            raise
+        except EndpointGone:
+            self._moved = True
+            raise
+
+    def _call(
+        self,
+        request: Request,
+        params: Mapping[str, Any] | None,
+        expect: Collection[int],
+        deadline: Deadline,
+        headers: Mapping[str, str],
+    ) -> Answer:
+        link = self._current(deadline)
+        endpoint = link.endpoint(request.service, deadline)
+        url = f"{endpoint.url}/{request.path.lstrip('/')}"
+        headers = {**_versions(request.service, endpoint), **headers}
+        data = request.body
+        if isinstance(data, Stream):
+            headers = {"Content-Type": "application/octet-stream", **headers}
+        elif data is not None:
+            data = msgspec.json.encode(data)
+            headers = {"Content-Type": "application/json", **headers}
+        response = self._send(link, request, url, deadline, headers, params, data)
+        refusal = Refusal(response.status_code, response.headers, response.content)
+        if refusal.status not in expect:
+            raise self._sorter.of_answer(request, refusal, self._clock.time())
+        try:
+            answer = msgspec.json.decode(refusal.content) if refusal.content.strip() else None
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise self._sorter.of_nonsense(request, refusal) from error
+        return Answer(refusal.status, answer, refusal.headers)
+
+    def _send(
+        self,
+        link: Link,
+        request: Request,
+        url: str,
+        deadline: Deadline,
+        headers: Mapping[str, str],
+        params: Mapping[str, Any] | None,
+        data: bytes | Stream | None,
+    ) -> requests.Response:
+        """Send it; once more after a 401 with a fresh token, which certainly did nothing, or when
+        it only reads and the connection was dropped."""
+        retries = set() if isinstance(data, Stream) else {"token", "connection"}
+        while True:
+            token = link.headers(deadline)
+            begun = self._clock.monotonic()
+            failure: Exception | None = None
+            try:
+                response = link.send(
+                    request.method,
+                    url,
+                    deadline,
+                    headers={**token, **headers},
+                    params=params,
+                    data=data,
+                )
+            except FAILURES as error:
+                failure = error
+            if failure is not None:
+                self._note(request, "none", begun)
+                if "connection" in retries and not request.changing and was_dropped(failure):
+                    retries.remove("connection")
+                    continue
+                raise self._sorter.of_failure(failure, request) from failure
+            self._note(request, str(response.status_code), begun)
+            refused = response.status_code == HTTPStatus.UNAUTHORIZED
+            if refused and "token" in retries and link.forget(token, deadline):
+                retries.remove("token")
+                continue
+            return response
+
+    def _note(self, request: Request, status: str, begun: float) -> None:
+        seconds = self._clock.monotonic() - begun
+        self._environment.metrics.observe(
+            "openstack_request_seconds",
+            seconds,
+            service=request.service,
+            method=request.method,
+            status=status,
+        )
+        self._environment.logger.debug(
+            "%s answers %s with %s after %.3f s",
+            SERVICES[request.service],
+            request,
+            status,
+            seconds,
+        )
+
+    def _version(self, service: str) -> Version:
+        deadline = self.deadline()
+        endpoint = self._current(deadline).endpoint(service, deadline)
+        return endpoint.microversion or OLDEST[service]
+
+    def _current(self, deadline: Deadline) -> Link:
+        with self._lock:
+            if self._link is None:
+                self._link = self._new_link()
+            link = self._link
+            now = self._clock.monotonic()
+            refresh = self._moved and now >= self._refresh_after
+            if refresh:
+                self._moved = False
+                self._refresh_after = now + REFRESH_PAUSE
+        return self._refreshed(link, deadline) if refresh else link
+
+    def _refreshed(self, link: Link, deadline: Deadline) -> Link:
+        """A link with what the catalog says now, or the old one while Keystone is not there."""
+        new = self._new_link()
+        try:
+            new.headers(deadline.within(REFRESH_SECONDS))
+        except CloudError as error:
+            self._environment.logger.debug("the endpoints are used as they were: %s", error)
+            new.close()
+            return link
+        with self._lock:
+            current = self._link is link
+            if current:
+                self._link = new
+        (link if current else new).close()
+        return new if current else link
+
+    def _new_link(self) -> Link:
+        return Link(self._options, self._environment, SHARE * self._environment.timeout)
+
+
+def _versions(service: str, endpoint: Endpoint) -> dict[str, str]:
+    if endpoint.microversion is None:
+        return {}
+    version = "{}.{}".format(*endpoint.microversion)
+    if service == "compute":  # Nova before 2.27 reads the second form only
+        return {
+            "OpenStack-API-Version": f"compute {version}",
+            "X-OpenStack-Nova-API-Version": version,
+        }
+    return {"OpenStack-API-Version": f"volume {version}"}
