@@ -344,7 +344,7 @@ class Balancer:
             placed = await self.placer.place(plan)
             self._metrics.count("replaced", application=self.settings.name)
             for copy in copies:
-                await self.remover.remove(copy)
+                await self.remover.remove(copy, failed=True)
             return placed
 
     @asynccontextmanager

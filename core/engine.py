@@ -32,6 +32,8 @@ LOG = logging.getLogger(__name__)
 
 #: Failed boots that are placed again at once, for each application.
 REPLACEMENTS = 20
+#: Leftovers that are removed at once, for each application.
+REMOVALS = 20
 #: The ledger's phases of what nobody wants.
 UNWANTED = frozenset({Phase.ABANDONED, Phase.REAPING})
 
@@ -168,22 +170,25 @@ class Healer:
         if now - self._looked_for_leftovers < grace / 2:
             return
         self._looked_for_leftovers = now
-        for ripe in self._left.ripe(await self._leftovers(listed), grace):
-            leftover: Leftover = ripe  # type: ignore[assignment]  # only leftovers were handed in
-            try:
-                await self.balancer.gateways[leftover.cloud].delete_leftover(leftover)
-            except CloudError as error:
-                LOG.warning("leftover %s not removed yet: %s", leftover.cloud_id, error.message)
-                continue
-            self._count(leftover.kind)
-            owner = f"vm {leftover.vm_id}" if leftover.vm_id else "several vms"
-            LOG.warning(
-                "%s %s left behind by %s on %s removed",
-                leftover.kind,
-                leftover.cloud_id,
-                owner,
-                leftover.cloud,
-            )
+        seen = {leftover: leftover for leftover in await self._leftovers(listed)}
+        ripe = [seen[key] for key in self._left.ripe(seen, grace)]  # type: ignore[index]  # as above
+        await asyncio.gather(*(self._reap_leftover(leftover) for leftover in ripe[:REMOVALS]))
+
+    async def _reap_leftover(self, leftover: Leftover) -> None:
+        try:
+            await self.balancer.gateways[leftover.cloud].delete_leftover(leftover)
+        except CloudError as error:
+            LOG.warning("leftover %s not removed yet: %s", leftover.cloud_id, error.message)
+            return
+        self._count(leftover.kind)
+        owner = f"vm {leftover.vm_id}" if leftover.vm_id else "several vms"
+        LOG.warning(
+            "%s %s left behind by %s on %s removed",
+            leftover.kind,
+            leftover.cloud_id,
+            owner,
+            leftover.cloud,
+        )
 
     async def _leftovers(self, listed: Sequence[str]) -> Sequence[Leftover]:
         gateways = [self.balancer.gateways[cloud] for cloud in listed]
@@ -200,9 +205,14 @@ class Healer:
         return left
 
     def _being_made(self, leftover: Leftover) -> bool:
-        """Whether a VM of that id is being created there, and may be about to take it."""
-        entry = self.balancer.ledger.book.get(leftover.vm_id, leftover.cloud)
-        return entry is not None and entry.phase is Phase.CREATING
+        """Whether a VM is being created there that may be about to take it: the one of that id,
+        or any at all when several share it."""
+        return any(
+            entry.phase is Phase.CREATING
+            and entry.cloud == leftover.cloud
+            and leftover.vm_id in ("", entry.id)
+            for entry in self.balancer.ledger.book
+        )
 
     def _count(self, kind: str) -> None:
         self._metrics.count("reaped", application=self.balancer.settings.name, kind=kind)

@@ -105,10 +105,11 @@ class CloudGateway:
         """See :meth:`Cloud.list_vms`."""
         return await self._call("list_vms", self._cloud.list_vms, application)
 
-    async def delete_vm(self, vm: Vm) -> None:
-        """See :meth:`Cloud.delete_vm`."""
+    async def delete_vm(self, vm: Vm, *, makes_room: bool = True) -> None:
+        """See :meth:`Cloud.delete_vm`; what the cloud could not run makes no room there."""
         await self._call("delete_vm", self._cloud.delete_vm, vm)
-        self.avoidance.forget()
+        if makes_room:
+            self.avoidance.forget()
         self._freed_at = self._clock.monotonic()
 
     async def list_leftovers(self, application: str) -> Sequence[Leftover]:

@@ -69,9 +69,10 @@ class Remover:
         await self._disown(vm_id)
         return Deletion(vm=copies[0])
 
-    async def remove(self, vm: Vm) -> None:
-        """Remove one copy of a VM, of which another may live on. Raises CloudError."""
-        await self._gateways[vm.cloud].delete_vm(vm)
+    async def remove(self, vm: Vm, *, failed: bool = False) -> None:
+        """Remove one copy of a VM, of which another may live on; ``failed`` when its cloud could
+        not run it. Raises CloudError."""
+        await self._gateways[vm.cloud].delete_vm(vm, makes_room=not failed)
         self._fleet.note_gone(vm)
         LOG.info("vm %s (%s) removed from %s", vm.id, vm.type, vm.cloud)
 

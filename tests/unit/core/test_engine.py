@@ -14,8 +14,10 @@ from isoneph.core.balancer import Balancer
 from isoneph.core.clock import SystemClock
 from isoneph.core.engine import Engine, Healer, Sightings
 from isoneph.core.errors import PlacementFailed
+from isoneph.core.gateway import CloudGateway
 from isoneph.core.lease import Lease
-from isoneph.core.model import CreateRequest, Vm, VmState
+from isoneph.core.ledger import Phase
+from isoneph.core.model import CreateRequest, Leftover, Vm, VmState
 from isoneph.core.settings import HealingSettings
 from isoneph.core.testing import FakeClock, NullMetrics, make_environment
 from isoneph.plugins.stores.memory import MemoryStore
@@ -180,6 +182,43 @@ async def test_leftovers_go_after_two_sightings_once_their_vm_is_gone(world: Wor
     assert world.cloud("uniform").ports() == []
 
 
+async def test_many_leftovers_go_side_by_side_not_one_slow_removal_after_the_other(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    balancer = await world.balancer(TWO)
+    world.cloud("uniform").inject("leave_port", call="delete")
+    for vm in [await create(balancer, "uniform") for _ in range(5)]:
+        await balancer.delete(vm.id)
+    gateway = balancer.gateways["uniform"]
+    all_asked = asyncio.Barrier(5)
+
+    async def slow_removal(leftover: Leftover) -> None:
+        await asyncio.wait_for(all_asked.wait(), timeout=5)
+        await CloudGateway.delete_leftover(gateway, leftover)
+
+    monkeypatch.setattr(gateway, "delete_leftover", slow_removal)
+    await settle(balancer, world.clock)
+    assert world.cloud("uniform").ports() == []
+
+
+async def test_what_vms_share_stays_while_one_is_being_made_there(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    balancer = await world.balancer(TWO)
+    group = Leftover(cloud="uniform", kind="server group", cloud_id="g-1", vm_id="")
+    gateway, removal = balancer.gateways["uniform"], AsyncMock()
+    monkeypatch.setattr(gateway, "list_leftovers", AsyncMock(return_value=[group]))
+    monkeypatch.setattr(gateway, "delete_leftover", removal)
+    vm_id = identity.new_id()
+    being_made = balancer.ledger.entry(vm_id, "uniform", "worker", Phase.CREATING, 1e6)
+    await balancer.ledger.update(lambda book: book.set(being_made))
+    await settle(balancer, world.clock)
+    removal.assert_not_awaited()
+    await balancer.ledger.update(lambda book: book.drop(vm_id, "uniform"))
+    await settle(balancer, world.clock)
+    removal.assert_awaited_with(group)
+
+
 async def test_leftovers_are_looked_for_twice_in_a_grace_not_in_every_round(world: World) -> None:
     balancer = await world.balancer(TWO)
     healer = Healer(balancer, world.clock, NullMetrics())
@@ -269,6 +308,17 @@ async def test_a_failed_boot_holds_its_cloud_off_once_however_often_it_is_seen(
         world.clock.advance(8)
     assert avoidance.reason("worker") is None
     assert len(balancer.placer.story(failed.id).refusals) == 1
+
+
+async def test_removing_a_failed_boot_does_not_count_as_room_on_its_cloud(world: World) -> None:
+    balancer = await world.balancer(TWO)
+    world.cloud("uniform").inject("error_after_accept", call="create", count=1)
+    vm = await create(balancer)
+    world.clock.advance(5)
+    await balancer.list()
+    await balancer.replace(vm.id)
+    assert live(world) == [("quebec", vm.id)]
+    assert "boot_failed" in (balancer.gateways["uniform"].avoidance.reason("worker") or "")
 
 
 @pytest.mark.parametrize(
