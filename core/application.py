@@ -199,9 +199,7 @@ class Deployment:
         return kind(settings.options, environment)
 
     def _make_gateway(self, settings: CloudSettings) -> CloudGateway:
-        kind = cast("type[Cloud]", self.registry.load("clouds", settings.driver))
-        environment = self._environment("clouds", settings.name, settings.timeout)
-        cloud = kind(settings.options, environment)
+        cloud = make_cloud(settings, self.registry, self.clock, self.metrics)
         return CloudGateway(settings, cloud, self.clock, self.metrics)
 
     def _make_application(
@@ -244,13 +242,28 @@ class Deployment:
         )
 
     def _environment(self, kind: str, name: str, timeout: float) -> Environment:
-        return Environment(
-            name=name,
-            clock=self.clock,
-            logger=logging.getLogger(f"isoneph.plugins.{kind}.{name}"),
-            metrics=self.metrics.bound(kind=kind, plugin=name),
-            timeout=timeout,
-        )
+        return _environment(kind, name, timeout, self.clock, self.metrics)
+
+
+def make_cloud(
+    settings: CloudSettings, registry: Registry, clock: Clock, metrics: PrometheusMetrics
+) -> Cloud:
+    """The driver of a cloud, not yet started. Raises PluginError."""
+    kind = cast("type[Cloud]", registry.load("clouds", settings.driver))
+    environment = _environment("clouds", settings.name, settings.timeout, clock, metrics)
+    return kind(settings.options, environment)
+
+
+def _environment(
+    kind: str, name: str, timeout: float, clock: Clock, metrics: PrometheusMetrics
+) -> Environment:
+    return Environment(
+        name=name,
+        clock=clock,
+        logger=logging.getLogger(f"isoneph.plugins.{kind}.{name}"),
+        metrics=metrics.bound(kind=kind, plugin=name),
+        timeout=timeout,
+    )
 
 
 @asynccontextmanager

@@ -40,6 +40,7 @@ COMMANDS = {
     name: EntryPoint(name=name, value=f"{_PACKAGE}.{target}", group="isoneph.cli")
     for name, target in {
         "cloud list": "clouds:ListClouds",
+        "cloud prepare": "preparing:PrepareClouds",
         "cloud show": "clouds:ShowCloud",
         "complete": "builtins:Complete",
         "config check": "configuration:CheckConfig",

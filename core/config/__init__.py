@@ -6,7 +6,7 @@
 """
 
 from isoneph.core.config.description import describe
-from isoneph.core.config.loading import Loaded, default_directory, load_settings
+from isoneph.core.config.loading import Loaded, default_directory, load_clouds, load_settings
 from isoneph.core.config.schema import OptionRow, option_rows
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "OptionRow",
     "default_directory",
     "describe",
+    "load_clouds",
     "load_settings",
     "option_rows",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from isoneph.core.config.options import API, DEFAULT
 from isoneph.core.config.problems import KeyPath, Problems, unknown
 from isoneph.core.config.service import SERVICE_FILE, ServiceFiles, read_service, read_store
 from isoneph.core.registry import Registry
-from isoneph.core.settings import ServiceSettings, Settings
+from isoneph.core.settings import CloudSettings, ServiceSettings, Settings
 
 #: What OpenStack's own tools read beside ``clouds.yaml``.
 SECURE_NAME = "secure.yaml"
@@ -91,6 +91,27 @@ def load_settings(
     )
     read = (*paths, *(Path(each.file) for each in cloud_documents), *application_files)
     return Loaded(settings, warnings.lines(), read)
+
+
+def load_clouds(
+    file: str | Path, names: Sequence[str], registry: Registry | None = None
+) -> Mapping[str, CloudSettings]:
+    """The clouds ``names`` of another file in the form of ``clouds.yaml``.
+
+    Raises ConfigInvalid with every problem that concerns them.
+    """
+    problems = Problems()
+    document = read_document(Path(file), problems)
+    problems.raise_any()
+    assert document is not None  # noqa: S101 (else there was a problem)
+    entries = part(document.value, "clouds", dict)
+    for name in names:
+        if name not in entries:
+            document.problem(("clouds",), unknown(f"cloud '{name}'", name, entries))
+    wanted = {name: entry for name, entry in entries.items() if name in names}
+    clouds = read_clouds(replace(document, value={"clouds": wanted}), registry or Registry())
+    problems.raise_any()
+    return clouds.settings
 
 
 def _clouds(

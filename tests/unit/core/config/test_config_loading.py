@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -14,7 +15,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from configured import APPLICATION, CLOUDS, DIGEST, BareCloud, Directory, FakeRegistry
+from configured import APPLICATION, CLOUDS, DIGEST, Directory, FakeRegistry
 from isoneph.core.config import default_directory, describe, load_settings
 from isoneph.core.config.applications import APPLICATION as SCHEMA
 from isoneph.core.config.applications import HEALING
@@ -22,7 +23,6 @@ from isoneph.core.config.clouds import CLOUD
 from isoneph.core.config.masking import is_secret, mask
 from isoneph.core.config.validation import check
 from isoneph.core.errors import ConfigInvalid
-from isoneph.core.plugin import Plugin
 from isoneph.core.registry import Registry
 from isoneph.core.settings import ApplicationSettings, CloudSettings, HealingSettings
 
@@ -253,23 +253,31 @@ def test_every_setting_can_be_configured() -> None:
 # The samples that are installed.
 
 
-class SampleRegistry(Registry):
-    """The real plugins, and a stand-in for the OpenStack driver, which need not be there."""
-
-    def load(self, kind: str, name: str) -> type[Plugin]:
-        return BareCloud if name == "openstack" else super().load(kind, name)
-
-
-def test_the_samples_load() -> None:
-    loaded = load_settings(config_dirs=[SAMPLES], registry=Registry())
+def test_the_samples_load(tmp_path: Path) -> None:
+    samples = shutil.copytree(SAMPLES, tmp_path / "isoneph")
+    (samples / "clouds.yaml").chmod(0o600)
+    loaded = load_settings(config_dirs=[samples], registry=Registry())
     assert not loaded.warnings
     assert {name: cloud.driver for name, cloud in loaded.settings.clouds.items()} == {
-        "uniform": "local",
-        "quebec": "local",
+        "uniform": "openstack",
+        "quebec": "openstack",
     }
     mme = loaded.settings.applications["mme"]
+    assert list(mme.types) == ["mme_fe", "mme_worker", "redis", "spgw", "ssh_gw"]
     assert set(mme.types["mme_worker"]) == {"uniform", "quebec"}
+    assert mme.types["mme_fe"]["quebec"].resources["ports"] == 2
     assert [each.policy for each in mme.placement] == ["quota", "count-balance"]
+
+
+def test_the_sample_describes_all_that_its_types_name() -> None:
+    mme = load_settings(config_dirs=[SAMPLES], registry=Registry()).settings.applications["mme"]
+    described = mme.prepare["openstack"]
+    types = [on_clouds["uniform"].options for on_clouds in mme.types.values()]
+    assert {name for each in types for name in each["networks"]} == set(described["networks"])
+    groups = {name for each in types for name in each["security_groups"]}
+    assert groups == set(described["security_groups"])
+    assert {each["image"] for each in types} == set(described["images"])
+    assert {each["key_name"] for each in types} == set(described["keypairs"])
 
 
 def test_the_samples_load_with_their_examples_in_force(tmp_path: Path) -> None:
@@ -278,7 +286,7 @@ def test_the_samples_load_with_their_examples_in_force(tmp_path: Path) -> None:
         text = _with_examples((SAMPLES / name).read_text())
         (tmp_path / name).write_text(text)
         (tmp_path / name).chmod(0o600)
-    loaded = load_settings(config_dirs=[tmp_path], registry=SampleRegistry())
+    loaded = load_settings(config_dirs=[tmp_path], registry=Registry())
     assert set(loaded.settings.clouds) == {"uniform", "quebec", "tango", "oslo"}
     mme = loaded.settings.applications["mme"]
     assert len(mme.placement) == 5
