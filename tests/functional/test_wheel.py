@@ -118,6 +118,7 @@ def test_the_samples_are_installed_and_valid(
 ) -> None:
     assert sample_files(virtualenv.directory) == sample_files(distributions.source)
     etc = virtualenv.directory / "etc" / "isoneph"
+    (etc / "clouds.yaml").chmod(0o600)
     assert virtualenv.run("isoneph", "config", "check", "--config-dir", etc).startswith("ok: ")
 
 

@@ -31,6 +31,8 @@ CREDENTIAL: Mapping[str, Any] = {
     },
 }
 
+VM_ID = "6f1c54a2-58c1-4f0e-9a57-0d2f7b1c9e11"
+
 
 def checked(options: Mapping[str, Any]) -> dict[str, Any]:
     result: dict[str, Any] = Schema(OpenstackCloud.schema)(dict(options))
@@ -176,10 +178,10 @@ def test_marks_can_be_read_back() -> None:
         None,
         "",
         "isoneph vm 1 of mme",
-        f"isoneph vm {identity.new_id()} of m m e",
-        f"isoneph vm {identity.new_id()} of mme.\n",
-        f"copied from isoneph vm {identity.new_id()} of mme",
-        f"isoneph vm {identity.new_id()} of mme and more",
+        f"isoneph vm {VM_ID} of m m e",
+        f"isoneph vm {VM_ID} of mme.\n",
+        f"copied from isoneph vm {VM_ID} of mme",
+        f"isoneph vm {VM_ID} of mme and more",
     ],
 )
 def test_what_only_resembles_a_mark_is_none(description: str | None) -> None:
