@@ -18,7 +18,13 @@ pytestmark = pytest.mark.timeout(600)  # packages may come over a slow network
 PACKAGES = ("core", "plugins", "mme")
 
 #: Modules that need a package which isoneph does not depend on.
-NEED_MORE = ("isoneph.core.testing", "isoneph.plugins.stores.redis")
+NEED_MORE = (
+    "isoneph.core.testing",
+    "isoneph.plugins.clouds.libcloud",
+    "isoneph.plugins.stores.redis",
+)
+#: The plugins among them, and the extra that brings what each needs.
+EXTRAS = {("clouds", "libcloud"): "libcloud", ("stores", "redis"): "redis"}
 IMPORT_ALL = f"""
 import importlib, pkgutil, isoneph
 for module in pkgutil.walk_packages(isoneph.__path__, "isoneph."):
@@ -108,8 +114,8 @@ def plugins_of(virtualenv: Virtualenv) -> Mapping[tuple[str, str], str]:
 def test_every_plugin_loads(virtualenv: Virtualenv) -> None:
     plugins = dict(plugins_of(virtualenv))
     assert {kind for kind, _ in plugins} == {"clouds", "placement", "victims", "stores"}
-    needs_extra = plugins.pop(("stores", "redis"))
-    assert needs_extra.endswith("pip install 'isoneph[redis]'")
+    for plugin, extra in EXTRAS.items():
+        assert plugins.pop(plugin).endswith(f"pip install 'isoneph[{extra}]'")
     assert set(plugins.values()) == {"ok"}
 
 
@@ -145,8 +151,8 @@ def test_the_suites_ask_for_pytest(virtualenv: Virtualenv) -> None:
     assert said == "isoneph.core.testing needs pytest: pip install pytest\n"
 
 
-def test_the_redis_store_loads_with_its_extra(
+def test_the_other_plugins_load_with_their_extras(
     virtualenv: Virtualenv, distributions: Distributions
 ) -> None:
-    virtualenv.install(f"{distributions.wheel}[redis]")
+    virtualenv.install(f"{distributions.wheel}[{','.join(EXTRAS.values())}]")
     assert set(plugins_of(virtualenv).values()) == {"ok"}
