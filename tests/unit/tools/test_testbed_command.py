@@ -27,7 +27,7 @@ def run(
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     mask = os.umask(0o022)
     monkeypatch.setenv("ISONEPH_TESTBED_DIR", str(tmp_path))
-    monkeypatch.delenv("ISONEPH_TESTBED_PORT", raising=False)
+    monkeypatch.setenv("ISONEPH_TESTBED_PORT", "31400")  # a testbed may be up at the usual one
     monkeypatch.delenv("ISONEPH_TESTBED_CLOUDS", raising=False)
 
     def run(*arguments: str) -> tuple[int, str, str]:
@@ -85,8 +85,9 @@ def test_env_points_clients_at_the_clouds(run: Run, tmp_path: Path) -> None:
 
 def test_a_port_that_is_taken_is_named_with_a_way_out(tmp_path: Path) -> None:
     with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
+        # Not one that the system picks: next to it others may be in use for a moment.
+        taken.bind(("127.0.0.1", 31400 + 100))
         taken.listen()
-        settings = Settings(tmp_path, taken.getsockname()[1] - 100)
+        settings = Settings(tmp_path, 31400)
         with pytest.raises(Failure, match=r"port \d+ .*uniform-keystone, is taken.*--port"):
             preflight.require_ports(settings, Processes(tmp_path))
