@@ -10,6 +10,7 @@ from pathlib import Path
 
 import decisions
 import http_load
+from tables import Row, missed, table
 
 TABLE = Path(__file__).parent.parent.parent / "doc" / "source" / "benchmarks-table.rst"
 CHOICES_MILLISECONDS = 1.0
@@ -67,15 +68,11 @@ def main() -> int:
         ),
         *(_decision_row(one, largest) for one in sizes),
     ]
-    header = ("what", "isoneph", "alternative", "ratio", "aim", "met")
-    table = _table(header, [row[:6] for row in rows])
-    print(table)
-    TABLE.write_text(table)
+    text = table(rows)
+    print(text)
+    TABLE.write_text(text)
     print(f"written to {TABLE.name}")
-    return 0 if all(row[5] in ("yes", "") for row in rows) else 1
-
-
-Row = tuple[str, str, str, str, str, str]
+    return 1 if missed(rows) else 0
 
 
 def _row(what: str, ours: str, theirs: str, ratio: float, aim: str, *, met: bool) -> Row:
@@ -90,19 +87,6 @@ def _decision_row(one: decisions.Decision, largest: decisions.Decision) -> Row:
     met = ("yes" if one.default * 1e3 < CHOICES_MILLISECONDS else "no") if aimed else ""
     ratio = f"{one.prototype / one.default:.2f}"
     return (what, ours, theirs, ratio, "under 1 ms" if aimed else "", met)
-
-
-def _table(header: Row, rows: list[Row]) -> str:
-    """A reStructuredText simple table."""
-    lines = [header, *rows]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
-    rule = "  ".join("=" * width for width in widths)
-    # An empty first cell would continue the row above; an empty last one needs nothing.
-    body = [
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in lines
-    ]
-    return "\n".join([rule, body[0], rule, *body[1:], rule, ""])
 
 
 if __name__ == "__main__":
