@@ -55,6 +55,7 @@ class Infrastructure:
             capture_output=True,
             check=False,
             timeout=_SQL_TIMEOUT,
+            start_new_session=True,  # Ctrl-C is for the program alone
         )
         if done.returncode:
             raise Failure(f"MariaDB: {done.stderr.strip()}")
@@ -69,6 +70,7 @@ class Infrastructure:
                 stdout=out,
                 check=True,
                 timeout=_SQL_TIMEOUT,
+                start_new_session=True,
             )
         part.rename(target)
 

@@ -227,6 +227,7 @@ class Testbed:
     def _alone(self) -> Iterator[None]:
         """Hold a lock, so that two of these programs never work on one testbed at once."""
         directory = self.settings.directory
+        preflight.require_own(directory)
         directory.mkdir(parents=True, exist_ok=True)
         with (directory / "lock").open("w") as lock:
             if not _locked(lock):

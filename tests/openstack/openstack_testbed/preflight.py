@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterable
+from pathlib import Path
 
 from . import proc
 from .infrastructure import NAMES
@@ -14,6 +15,21 @@ from .settings import SHARED_PORTS, Settings
 
 #: Bytes of memory that both clouds take.
 MEMORY = 2_700_000_000
+
+
+def require_own(directory: Path) -> None:
+    """Raise when a directory is there for something else: `wipe` would remove parts of that.
+
+    Raises:
+        Failure: It has content that is not a testbed's.
+    """
+    if directory.exists() and not (directory / "lock").exists():
+        strange = [path.name for path in directory.iterdir() if not path.name.startswith("venv")]
+        if strange:
+            raise Failure(
+                f"{directory} is no testbed's directory, for it has {strange[0]}: choose an empty "
+                "or a new one with --dir"
+            )
 
 
 def require_ports(settings: Settings, processes: Processes) -> None:

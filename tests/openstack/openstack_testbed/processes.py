@@ -142,6 +142,8 @@ class Processes:
             if self._stopping.wait(0.05):
                 _end_command(process, whole_group=not terminal)
                 raise Stopped
+        if self._stopping.is_set():
+            raise Stopped
         if process.returncode:
             words = " ".join(str(word) for word in command)
             raise Failure(f"{words}: exit code {process.returncode}\n{self.tail(log).rstrip()}")

@@ -71,6 +71,20 @@ def test_mistakes_are_said_in_one_line(run: Run, arguments: str, message: str) -
     assert error.count("\n") == 1
 
 
+def test_a_directory_of_something_else_is_left_alone(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "log").mkdir()
+    for command in ("wipe", "up", "install", "down"):
+        code, _, error = run(command)
+        assert code == 1
+        assert f"{tmp_path} is no testbed's directory, for it has log" in error
+    assert (tmp_path / "log").exists()
+
+
+def test_wiping_what_is_not_there_is_harmless(run: Run, tmp_path: Path) -> None:
+    assert run("wipe")[0] == 0
+    assert run("wipe")[0] == 0
+
+
 def test_faults_are_set_shown_and_cleared(run: Run, tmp_path: Path) -> None:
     (tmp_path / "uniform" / "faults").mkdir(parents=True)
     assert run("faults", "uniform", "neutron", '[{"delay": 2}]') == (0, "", "")
