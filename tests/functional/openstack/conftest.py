@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from openstack_testbed.rest import Rest
+from openstack_world import World, world_on
 from testbed import Testbed
 
 HERE = Path(__file__).parent
@@ -25,6 +26,7 @@ REASON = "ISONEPH_WITHOUT_OPENSTACK is set"
 _left_out = pytest.StashKey[int]()
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     ours = [item for item in items if item.path.is_relative_to(HERE)]
     if LEFT_OUT:
@@ -82,3 +84,10 @@ def network(testbed: Testbed) -> Iterator[str]:
     yield name
     for rest, network_id in made:
         rest.call("network", "DELETE", f"/v2.0/networks/{network_id}")
+
+
+@pytest.fixture
+def world(testbed: Testbed, network: str, tmp_path: Path) -> Iterator[World]:
+    """An application on the two clouds that must have left nothing when its test is over."""
+    with world_on(testbed, tmp_path / "isoneph", network) as world:
+        yield world
