@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import secrets
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -56,8 +57,9 @@ def start(
             PRIVATE: {"flavor": "tiny", "image": "tiny", "networks": [network]},
             PUBLIC: {"size": "t3.micro", "image": IMAGE},
         }
+        (service.directory / "applications" / "mme.yaml").unlink()
         service.write_application(
-            "mme",
+            f"overflow-{secrets.token_hex(3)}",
             types={"worker": {"clouds": on_clouds}},
             placement=POLICIES[policy],
             victims=DEAREST_FIRST,
@@ -127,6 +129,7 @@ def test_what_does_not_fit_into_the_private_cloud_flows_over(
         assert back["cloud"] == PRIVATE
         delete_all(client)
         wait_for(lambda: not client.get("/vm").json()["vms"], "all VMs gone", PATIENCE)
+        wait_for(lambda: not testbed.census(PRIVATE).servers, "the quota is free", PATIENCE)
 
 
 def _once_more_private(client: httpx.Client) -> Mapping[str, Any] | None:
