@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 
+import pytest
+
 from openstack_world import CLOUDS, QUEBEC, UNIFORM, World, clouds_of
+
+pytestmark = pytest.mark.scenario
 
 BURST = 20
 #: How many servers the project may have on one cloud, and how many VMs are asked for then.

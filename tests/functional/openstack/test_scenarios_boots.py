@@ -8,6 +8,8 @@ import pytest
 
 from openstack_world import CLOUDS, QUEBEC, UNIFORM, World, clouds_of
 
+pytestmark = pytest.mark.scenario
+
 #: Long enough that the cloud is still left alone when the VM has moved.
 PATIENT = {"isoneph": {"breaker_pause": 300}}
 

@@ -6,8 +6,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import pytest
+
 from openstack_world import CLOUDS, PATIENCE, QUEBEC, UNIFORM, World, at_once, clouds_of
 from services import wait_for
+
+pytestmark = pytest.mark.scenario
 
 #: By type: the options that are wrong, and what the error must say beside the place: the option
 #: and its value.

@@ -7,9 +7,13 @@ import statistics
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
+
 from isoneph.core import identity
 from openstack_world import CLOUDS, PATIENCE, QUEBEC, UNIFORM, World, at_once, clouds_of
 from services import wait_for
+
+pytestmark = pytest.mark.scenario
 
 #: How much longer than before a create on the healthy cloud may take, of a machine that is busy
 #: with other things too: a factor, and seconds.

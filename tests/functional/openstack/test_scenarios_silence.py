@@ -11,6 +11,8 @@ from isoneph.core import identity
 from openstack_world import CLOUDS, PATIENCE, QUEBEC, UNIFORM, World, at_once, clouds_of
 from services import wait_for
 
+pytestmark = pytest.mark.scenario
+
 #: Seconds that one call of a cloud that will hang may take, and that it is left alone then.
 TIMEOUT, PAUSE = 8.0, 15.0
 IMPATIENT = {"isoneph": {"timeout": TIMEOUT, "slow_create": 3, "breaker_pause": PAUSE}}
