@@ -14,7 +14,7 @@ from services import wait_for
 pytestmark = pytest.mark.scenario
 
 #: Seconds that one call of a cloud that will hang may take, and that it is left alone then.
-TIMEOUT, PAUSE = 8.0, 15.0
+TIMEOUT, PAUSE = 6.0, 12.0
 IMPATIENT = {"isoneph": {"timeout": TIMEOUT, "slow_create": 3, "breaker_pause": PAUSE}}
 CREATE = {"method": "POST", "path": "/servers$"}
 
@@ -75,7 +75,7 @@ def test_while_the_message_queue_of_both_clouds_hangs_each_key_gets_one_vm(world
 def test_vms_that_nova_accepts_and_never_builds_move_to_the_other_cloud(world: World) -> None:
     connected = {"options": world.connected}
     world.write_application(
-        types={"worker": connected}, healing={"boot_timeout": 12, "attempts": 20}
+        types={"worker": connected}, healing={"boot_timeout": 10, "attempts": 20}
     )
     world.start()
     ids = warm_up(world)
@@ -121,7 +121,7 @@ def test_a_request_that_is_lost_is_looked_for_and_then_sent_elsewhere(world: Wor
 
 @pytest.mark.parametrize("status", [429, 503])
 def test_a_cloud_that_names_a_time_is_not_called_before_it(world: World, status: int) -> None:
-    seconds = 6
+    seconds = 4
     world.start()
     busy = {**CREATE, "status": status, "retry_after": seconds, "times": 1}
     with world.testbed.faults(UNIFORM, "nova-api", busy):
