@@ -45,6 +45,8 @@ class Steps:
     def __init__(self, fatal: int | None) -> None:
         self.left = fatal
         self.dead = False
+        #: Whether a cloud has failed to list its VMs to this process.
+        self.unlisted = False
 
     def step(self) -> None:
         if self.left is not None:
@@ -72,7 +74,11 @@ class MortalRegistry(Registry):
     def _blocking(self, verb: Callable[..., Any]) -> Callable[..., Any]:
         def call(*arguments: Any, **keywords: Any) -> Any:
             self._steps.step()
-            result = verb(*arguments, **keywords)
+            try:
+                result = verb(*arguments, **keywords)
+            except IsonephError:
+                self._steps.unlisted = self._steps.unlisted or verb.__name__ == "list_vms"
+                raise
             self._steps.step()
             return result
 
@@ -124,6 +130,11 @@ class Process:
         self.deployment: Deployment | None = None
         self.steps = Steps(None)
         self.starting = asyncio.Lock()
+
+    @property
+    def balancer(self) -> Balancer:
+        assert self.deployment is not None
+        return self.deployment.applications["mme"].balancer
 
 
 class Chaos:
@@ -193,7 +204,9 @@ class Chaos:
         request = CreateRequest(type="worker", key=key)
         for _ in range(PATIENCE):
             try:
-                creation = await (await self._balancer()).create(request)
+                process = await self._living()
+                answering = process.steps
+                creation = await process.balancer.create(request)
             except IsonephError:
                 self.world.clock.advance(self.random.uniform(1, 20))
             except Killed:
@@ -201,23 +214,28 @@ class Chaos:
             else:
                 (placed,) = creation.placed
                 assert placed.vm.id == identity.id_of_key("mme", key, 0)
-                await self._ask_again(request)
+                await self._ask_again(request, answering)
                 return placed.vm.id
         raise AssertionError(f"{key}: no answer after {PATIENCE} tries")
 
-    async def _ask_again(self, request: CreateRequest) -> None:
-        """A process that answered a key once never places it anew while the clouds answer. (Another
-        that never saw the VM may, when just then it cannot ask the VM's cloud.)"""
+    async def _ask_again(self, request: CreateRequest, answered: Steps) -> None:
+        """A process that answered a key once never places it anew, nor does one after it to which
+        all clouds have listed their VMs. (Another beside it that never saw the VM may, when just
+        then it cannot ask the VM's cloud.)"""
         try:
-            (placed,) = (await (await self._balancer()).create(request)).placed
-            seen = await (await self._balancer()).clouds()
+            process = await self._living()
+            asked = process.steps
+            (placed,) = (await process.balancer.create(request)).placed
         except (IsonephError, Killed):
             return
-        reachable = all(cloud.healthy for cloud in seen)
-        assert placed.existed or not reachable or len(self._processes) > 1
+        forgot = asked is not answered and asked.unlisted
+        assert placed.existed or forgot or len(self._processes) > 1
 
     async def _balancer(self) -> Balancer:
-        """That of any process; when it has died, that of a new one in its place."""
+        return (await self._living()).balancer
+
+    async def _living(self) -> Process:
+        """Any process; when it has died, a new one in its place."""
         process = self.random.choice(self._processes)
         async with process.starting:
             if process.deployment is None or process.steps.dead:
@@ -226,8 +244,7 @@ class Chaos:
                 self._deaths -= 1
                 process.steps = Steps(fatal)
                 await self._begin(process)
-            assert process.deployment is not None
-            return process.deployment.applications["mme"].balancer
+            return process
 
     async def _begin(self, process: Process) -> None:
         process.deployment = Deployment(
