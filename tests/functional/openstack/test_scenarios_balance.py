@@ -8,7 +8,8 @@ import pytest
 
 from openstack_world import CLOUDS, QUEBEC, UNIFORM, World, clouds_of
 
-pytestmark = pytest.mark.scenario
+#: A busy machine takes several times as long as a quiet one.
+pytestmark = pytest.mark.timeout(300)
 
 BURST = 20
 #: How many servers the project may have on one cloud, and how many VMs are asked for then.

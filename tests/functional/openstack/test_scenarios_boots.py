@@ -8,7 +8,8 @@ import pytest
 
 from openstack_world import CLOUDS, QUEBEC, UNIFORM, World, clouds_of
 
-pytestmark = pytest.mark.scenario
+#: A busy machine takes several times as long as a quiet one.
+pytestmark = pytest.mark.timeout(300)
 
 #: Long enough that the cloud is still left alone when the VM has moved.
 PATIENT = {"isoneph": {"breaker_pause": 300}}

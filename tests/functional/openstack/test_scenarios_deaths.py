@@ -14,8 +14,6 @@ from isoneph.core import identity
 from openstack_world import CLOUDS, World
 from testbed import Testbed
 
-pytestmark = pytest.mark.scenario
-
 KEYS = [f"key-{n}" for n in range(24)]
 CLIENTS = 6
 TYPES = ("worker", "gateway", "database")

@@ -11,7 +11,8 @@ import pytest
 from openstack_world import CLOUDS, PATIENCE, QUEBEC, UNIFORM, World, at_once, clouds_of
 from services import wait_for
 
-pytestmark = pytest.mark.scenario
+#: A busy machine takes several times as long as a quiet one.
+pytestmark = pytest.mark.timeout(300)
 
 #: By type: the options that are wrong, and what the error must say beside the place: the option
 #: and its value.

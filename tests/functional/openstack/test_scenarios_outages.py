@@ -13,7 +13,8 @@ from isoneph.core import identity
 from openstack_world import CLOUDS, PATIENCE, QUEBEC, UNIFORM, World, at_once, clouds_of
 from services import wait_for
 
-pytestmark = pytest.mark.scenario
+#: A busy machine takes several times as long as a quiet one.
+pytestmark = pytest.mark.timeout(300)
 
 #: How much longer than before a create on the healthy cloud may take, of a machine that is busy
 #: with other things too: a factor, and seconds.

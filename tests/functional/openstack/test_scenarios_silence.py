@@ -11,7 +11,8 @@ from isoneph.core import identity
 from openstack_world import CLOUDS, PATIENCE, QUEBEC, UNIFORM, World, at_once, clouds_of
 from services import wait_for
 
-pytestmark = pytest.mark.scenario
+#: A busy machine takes several times as long as a quiet one.
+pytestmark = pytest.mark.timeout(300)
 
 #: Seconds that one call of a cloud that will hang may take, and that it is left alone then.
 TIMEOUT, PAUSE = 6.0, 12.0
