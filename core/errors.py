@@ -28,10 +28,21 @@
     │   └── BrokeDown             the VM had booted, and ended in ERROR later
     ├── PlacementFailed           no cloud was left to try; carries every reason
     ├── WaitTimeout               a VM did not reach the awaited state in time
-    └── StoreError
-        ├── VersionConflict       somebody else wrote first
-        ├── LeaseTaken            somebody else holds the lease, and did not let it go in time
-        └── StoreUnavailable      the store does not answer
+    ├── StoreError
+    │   ├── VersionConflict       somebody else wrote first
+    │   ├── LeaseTaken            somebody else holds the lease, and did not let it go in time
+    │   └── StoreUnavailable      the store does not answer
+    ├── TransportError            a message transport could not do what was asked
+    │   ├── TransportUnavailable  this machine cannot carry such messages
+    │   ├── ListenFailed          an address cannot be listened on
+    │   ├── ConnectFailed         an association could not be set up
+    │   ├── AssociationClosed     it is over, or being closed
+    │   ├── MessageTooLarge       larger than the transport's limit
+    │   ├── BadStream             the association has no such stream
+    │   └── QueueFull             more is queued than may be
+    └── RelayError                a relay could not do what was asked
+        ├── RelayUnreachable      its process, or what it drives, does not answer
+        └── RelayRefused          it does not take what it was told
 
 Every class has a stable ``code`` that the API, the logs and the metrics use. Of a
 :class:`CloudError`, three class attributes steer what the balancer does next, so that a
@@ -279,3 +290,69 @@ class StoreUnavailable(StoreError):
     """The store does not answer."""
 
     code = "store_unavailable"
+
+
+class TransportError(IsonephError):
+    """A message transport could not do what was asked."""
+
+    code = "transport_error"
+
+
+class TransportUnavailable(TransportError):
+    """This machine cannot carry such messages."""
+
+    code = "transport_unavailable"
+
+
+class ListenFailed(TransportError):
+    """An address cannot be listened on."""
+
+    code = "listen_failed"
+
+
+class ConnectFailed(TransportError):
+    """An association could not be set up."""
+
+    code = "connect_failed"
+
+
+class AssociationClosed(TransportError):
+    """The association is over, or being closed."""
+
+    code = "association_closed"
+
+
+class MessageTooLarge(TransportError):
+    """The message is larger than the transport's limit."""
+
+    code = "message_too_large"
+
+
+class BadStream(TransportError):
+    """The association has no such stream."""
+
+    code = "bad_stream"
+
+
+class QueueFull(TransportError):
+    """More is queued on the association than may be."""
+
+    code = "queue_full"
+
+
+class RelayError(IsonephError):
+    """A relay could not do what was asked."""
+
+    code = "relay_error"
+
+
+class RelayUnreachable(RelayError):
+    """The relay's process, or what it drives, does not answer."""
+
+    code = "relay_unreachable"
+
+
+class RelayRefused(RelayError):
+    """The relay does not take what it was told."""
+
+    code = "relay_refused"
