@@ -13,7 +13,17 @@ import pytest
 from installed import Distributions
 from services import Service
 
+HERE = Path(__file__).parent
 STARTED_WITHIN = 10.0
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of one file follow one another, and so do those of one directory, which share what
+    takes long to start; files and directories may run side by side."""
+    for item in items:
+        if item.path.is_relative_to(HERE):
+            group = item.path.relative_to(HERE).parts[0]
+            item.add_marker(pytest.mark.xdist_group(group))
 
 
 class RedisServer:
