@@ -17,6 +17,7 @@ HERE = Path(__file__).parent
 STARTED_WITHIN = 10.0
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist looks for the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests of one file follow one another, and so do those of one directory, which share what
     takes long to start; files and directories may run side by side."""
