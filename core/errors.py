@@ -15,6 +15,7 @@
     │   ├── UnknownType
     │   ├── UnknownVm
     │   ├── KeyReused             an idempotency key came back with another request
+    │   ├── VmLeaving             the VM drains and will be removed
     │   └── BadRequest            anything else that is wrong with the request
     ├── CloudError                what a cloud answered, or failed to answer
     │   ├── QuotaExceeded         the project's own limit: others may still have room
@@ -40,9 +41,14 @@
     │   ├── MessageTooLarge       larger than the transport's limit
     │   ├── BadStream             the association has no such stream
     │   └── QueueFull             more is queued than may be
-    └── RelayError                a relay could not do what was asked
-        ├── RelayUnreachable      its process, or what it drives, does not answer
-        └── RelayRefused          it does not take what it was told
+    ├── RelayError                a relay could not do what was asked
+    │   ├── RelayUnreachable      its process, or what it drives, does not answer
+    │   └── RelayRefused          it does not take what it was told
+    └── LinkError                 the link between a relay and a worker failed
+        ├── ProtocolViolation     the other side sent what it may not
+        ├── LinkRefused           the other side does not want us, or we not it
+        ├── LinkDown              there is no link now
+        └── LinkFull              more is queued on the link than may be
 
 Every class has a stable ``code`` that the API, the logs and the metrics use. Of a
 :class:`CloudError`, three class attributes steer what the balancer does next, so that a
@@ -154,6 +160,12 @@ class KeyReused(RequestError):
     """An idempotency key was used before, with a different request."""
 
     code = "idempotency_key_reused"
+
+
+class VmLeaving(RequestError):
+    """The VM drains and will be removed: it can be neither waited for nor had again."""
+
+    code = "vm_leaving"
 
 
 class BadRequest(RequestError):
@@ -356,3 +368,41 @@ class RelayRefused(RelayError):
     """The relay does not take what it was told."""
 
     code = "relay_refused"
+
+
+class LinkError(IsonephError):
+    """The link between a relay and a worker failed."""
+
+    code = "link_error"
+
+
+class ProtocolViolation(LinkError):
+    """The other side of a link sent what it may not; ``reason`` is a word for a counter."""
+
+    code = "protocol_violation"
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class LinkRefused(LinkError):
+    """One side of a link does not want the other; ``reason`` is a word for a counter."""
+
+    code = "link_refused"
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class LinkDown(LinkError):
+    """There is no link to the relay now."""
+
+    code = "link_down"
+
+
+class LinkFull(LinkError):
+    """More is queued on the link than may be."""
+
+    code = "link_full"

@@ -114,11 +114,15 @@ class BackendStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """Rows of figures for a person: ``key`` names a row, the other columns are figures."""
+    """Rows of figures for a person: the first column names a row, the others are figures.
+
+    Those named in ``counters`` only grow: they are shown with their rate a second.
+    """
 
     name: str
     columns: Sequence[str]
     rows: Sequence[Sequence[Any]] = ()
+    counters: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

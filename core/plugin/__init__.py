@@ -2,9 +2,9 @@
 
 A plugin is a class that an installed package names in the entry-point group
 ``isoneph.<kind>``; configuration then asks for it by name. This package, with
-:mod:`isoneph.core.model`, :mod:`isoneph.core.traffic`, :mod:`isoneph.core.identity` and
-:mod:`isoneph.core.errors`, is all that a plugin may import from isoneph at run time; its tests
-add :mod:`isoneph.core.testing`.
+:mod:`isoneph.core.model`, :mod:`isoneph.core.traffic`, :mod:`isoneph.core.link`,
+:mod:`isoneph.core.identity` and :mod:`isoneph.core.errors`, is all that a plugin may import from
+isoneph at run time; its tests add :mod:`isoneph.core.testing`.
 
 What holds for every kind:
 
@@ -52,6 +52,7 @@ from isoneph.core.plugin.routers import (
     Finish,
     Forward,
     Load,
+    Open,
     Refuse,
     Router,
     Send,
@@ -91,6 +92,7 @@ __all__ = [
     "Listener",
     "Load",
     "Metrics",
+    "Open",
     "OptionSchema",
     "Part",
     "Placement",

@@ -19,7 +19,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 from isoneph.core.plugin.base import Plugin
 from isoneph.core.traffic import Message
@@ -47,6 +47,14 @@ class Forward:
 
 
 @dataclass(frozen=True, slots=True)
+class Open:
+    """Open a conversation before its first message, as the answer to a client that came up: where
+    backends are plain servers and the relay is told to connect at once, it is connected now."""
+
+    conversation: int
+
+
+@dataclass(frozen=True, slots=True)
 class Send:
     """Send a message to a client."""
 
@@ -57,10 +65,14 @@ class Send:
 @dataclass(frozen=True, slots=True)
 class Finish:
     """A conversation is over: it counts no more at its backend, and its state is forgotten.
-    Messages of it that wait are dropped, and counted under ``reason``."""
+
+    Messages of it that wait are dropped, and counted under ``reason``, a word; with ``drop``
+    false they go their way first.
+    """
 
     conversation: int
-    reason: str = ""
+    reason: str = "finished"
+    drop: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +90,7 @@ class Disconnect:
     reason: str
 
 
-Action = Forward | Send | Finish | Refuse | Disconnect
+Action = Forward | Open | Send | Finish | Refuse | Disconnect
 #: What most events need.
 Actions = Iterable[Action]
 
@@ -93,7 +105,7 @@ class Router(Plugin):
 
     #: How many messages of one conversation may be at its backend at once. With 1 the state that
     #: comes back with a reply is there before the next message goes.
-    window: ClassVar[int] = 1
+    window: int = 1
 
     def client_up(self, client: int) -> Actions:
         """A client has connected."""
@@ -112,6 +124,10 @@ class Router(Plugin):
         """A backend has answered, or sent something by itself: what goes to the client. By
         default all of it, as it is."""
         return [Send(client, message) for message in messages]
+
+    def finished(self, conversation: int) -> Actions:
+        """The backend has said that a conversation is over; it is forgotten already."""
+        return ()
 
     def choose(self, conversation: int, loads: Sequence[Load]) -> str | None:
         """The backend for a conversation that is not pinned, of those that are ready and not

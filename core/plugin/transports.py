@@ -12,6 +12,7 @@ be set up calls nothing: :meth:`Transport.connect` raises.
 
 from __future__ import annotations
 
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -47,6 +48,9 @@ class AssociationHandler(Protocol):
         """The association is over; ``reason`` in words for a log."""
 
 
+_association_ids = itertools.count(1)
+
+
 class Association(ABC):
     """One association. For the tasks and callbacks of one event loop."""
 
@@ -64,13 +68,17 @@ class Association(ABC):
     #: :meth:`send` raises.
     writable: bool
 
+    def __init__(self) -> None:
+        self.id = next(_association_ids)
+
     @abstractmethod
     def send(self, message: Message) -> None:
         """Queue a message for the peer; never waits.
 
         Raises AssociationClosed when the association is over or being closed, MessageTooLarge
         when it is larger than the transport's limit, BadStream when there is no such stream,
-        QueueFull when what is queued exceeds the limit.
+        QueueFull when what is queued exceeds the limit, and TransportError when it is empty:
+        SCTP has no empty messages (RFC 9260, section 3.3.1).
         """
 
     @abstractmethod

@@ -8,12 +8,14 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any, ClassVar, NamedTuple
 
 import pytest
 from voluptuous import Schema
 
 from isoneph.core.model import (
+    CLOUD_STATES,
     Candidate,
     CloudUse,
     PlacementRequest,
@@ -305,8 +307,18 @@ def _even(names: Names, uses: Mapping[str, CloudUse]) -> Scene:
 
 def _every_state(names: Names) -> Scene:
     cloud = names.clouds[0]
-    uses = {cloud: _use(len(VmState), names.type)}
-    return _victims(uses, [_vm(i, cloud, names.type, state=s) for i, s in enumerate(VmState)])
+    states = sorted(CLOUD_STATES)
+    uses = {cloud: _use(len(states), names.type)}
+    return _victims(uses, [_vm(i, cloud, names.type, state=s) for i, s in enumerate(states)])
+
+
+def _with_sessions(names: Names) -> Scene:
+    request, candidates = _even(names, _busy(names))
+    counts = (None, 0, 1, 10**9)
+    return Scene(
+        request,
+        [replace(one, sessions=counts[i % len(counts)]) for i, one in enumerate(candidates)],
+    )
 
 
 def _mangled(names: Names) -> Scene:
@@ -323,6 +335,7 @@ class VictimsConformance(_PolicyConformance):
         "one VM": lambda names: _even(names, {names.clouds[0]: _use(1, names.type)}),
         "busy": lambda names: _even(names, _busy(names)),
         "every state": _every_state,
+        "with sessions": _with_sessions,
         "mangled tags": _mangled,
         "fleet unknown": lambda _: Scene(
             VictimRequest(application="conformance"),
