@@ -27,6 +27,7 @@ from isoneph.plugins.placement.latency_aware import LatencyAware
 from isoneph.plugins.placement.overflow import Overflow
 from isoneph.plugins.placement.quota import QuotaPolicy
 from isoneph.plugins.victims.age import Newest, Oldest
+from isoneph.plugins.victims.fewest_sessions import FewestSessions
 from isoneph.plugins.victims.largest_cloud import LargestCloud
 from isoneph.plugins.victims.most_expensive import MostExpensive
 
@@ -96,6 +97,11 @@ class TestCostAwareWithLimit(PlacementConformance):
 class TestLargestCloud(VictimsConformance):
     def make_policy(self) -> Victims:
         return build_plugin(LargestCloud)
+
+
+class TestFewestSessions(VictimsConformance):
+    def make_policy(self) -> Victims:
+        return build_plugin(FewestSessions)
 
 
 class TestNewest(VictimsConformance):

@@ -1,0 +1,1 @@
+"""The message transports that ship with isoneph."""

@@ -1,0 +1,411 @@
+"""One association on a socket of its own: the data path.
+
+Its states, from :class:`_State`; what is queued is that which the kernel had no room for::
+
+    UP --close--> FLUSHING --nothing queued--> CLOSING --SHUTDOWN complete--> OVER
+     |                |                            |                            ^
+     +----------------+----------------------------+-- abort, lost, time-out ---+
+
+Reading is by a reader of the event loop, at most :data:`_READS` messages at a time; pausing takes
+the reader away, so that the kernel's window closes. The kernel tells the end of an association as
+the last notification behind its messages. Between a peer's SHUTDOWN and that end the socket is
+readable though nothing is there: it is then looked at by a timer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import socket
+from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
+from enum import Enum, auto
+from typing import TYPE_CHECKING, Final
+
+from isoneph.core.errors import (
+    AssociationClosed,
+    BadStream,
+    MessageTooLarge,
+    QueueFull,
+    TransportError,
+)
+from isoneph.core.plugin import Association, AssociationHandler
+from isoneph.core.traffic import (
+    Address,
+    AssociationStatistics,
+    Ending,
+    Message,
+    Notice,
+    Notification,
+)
+from isoneph.plugins.transports.kernel import abi, notifications
+
+if TYPE_CHECKING:
+    from isoneph.plugins.transports.kernel.control import Control
+    from isoneph.plugins.transports.kernel.owner import Owner
+
+#: Messages read, and queued ones sent, before others on the loop have their turn.
+_READS: Final = 64
+_WRITES: Final = 64
+#: Bytes read at once; a longer message comes in parts.
+_READ_SIZE: Final = 65536
+#: Seconds between two looks for the end of an association that its peer is shutting down.
+_END_INTERVAL: Final = 0.02
+#: The errors of sending that pass.
+_NO_ROOM: Final = frozenset({errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM})
+#: The errors of an association that either side broke off.
+_ABORTED: Final = frozenset({errno.ECONNRESET, errno.ECONNABORTED, errno.EPROTO})
+
+
+class _State(Enum):
+    UP = auto()
+    FLUSHING = auto()
+    CLOSING = auto()
+    OVER = auto()
+
+
+class KernelAssociation(Association):
+    """An association that is up; :meth:`begin` gives it its handler.
+
+    Making one raises OSError when the association could not be set up.
+    """
+
+    def __init__(self, owner: Owner, control: Control) -> None:
+        super().__init__()
+        self.writable = True
+        self.remote: Sequence[Address] = ()
+        self.local: Sequence[Address] = ()
+        self._owner = owner
+        self._control = control
+        self._sock = control.sock
+        self._state = _State.UP
+        self._reading = True
+        self._handler: AssociationHandler
+        self._timer: asyncio.TimerHandle | None = None
+        self._deadline: asyncio.TimerHandle | None = None
+        self._queue: deque[Message] = deque()
+        self._queued = 0
+        self._parts = bytearray()
+        self._cut = False
+        self._gone = False
+        self._error = 0
+        self._sent = self._sent_bytes = 0
+        self._received = self._received_bytes = 0
+        self._take_up()
+
+    def _take_up(self) -> None:
+        """Read what always comes first: that the association is up, even if it is over again.
+        Raises OSError when it could not be set up."""
+        data, _ancillary, flags, _source = self._sock.recvmsg(_READ_SIZE)
+        event = None
+        if flags & abi.MSG_NOTIFICATION:
+            with suppress(notifications.Unreadable):
+                event = notifications.parse(data)
+        if (
+            not isinstance(event, notifications.AssociationChange)
+            or event.state != notifications.AssociationState.UP
+        ):
+            error = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) or errno.ECONNREFUSED
+            raise OSError(error, os.strerror(error))
+        self.streams_in, self.streams_out = event.streams_in, event.streams_out
+        self._find_addresses()
+
+    @property
+    def stillborn(self) -> bool:
+        """Whether it is over already, without a message."""
+        if self.remote:
+            return False
+        data, _ancillary, flags, _source = self._sock.recvmsg(1, 0, socket.MSG_PEEK)
+        return not data or bool(flags & abi.MSG_NOTIFICATION)
+
+    def begin(self, handler: AssociationHandler) -> None:
+        """Tell ``handler`` that it is open, and all that follows."""
+        self._handler = handler
+        self._watch()
+        handler.opened(self)
+
+    def _find_addresses(self) -> None:
+        """Ask the kernel for them, which knows them no more when the association is over."""
+        try:
+            primary = abi.read_status(self._sock).primary
+            remote = self._control.remote()
+            self.local = self._control.local()
+        except OSError:
+            return
+        self.remote = tuple(sorted(remote, key=lambda address: address != primary))
+
+    # Sending.
+
+    def send(self, message: Message) -> None:
+        """Hand the message to the kernel, or queue it when that has no room."""
+        if self._state is not _State.UP or self._error:
+            raise AssociationClosed("the association is over, or being closed")
+        data, stream, ppid, unordered = message
+        size = len(data)
+        if not 0 < size <= self._owner.settings.max_message:
+            raise _misfit(size, self._owner.settings.max_message)
+        if not 0 <= stream < self.streams_out:
+            raise BadStream(f"there is no stream {stream}: there are {self.streams_out}")
+        if self._queue:
+            self._enqueue(message, size)
+        else:
+            info = abi.send_info(stream, ppid, abi.UNORDERED if unordered else 0)
+            try:
+                self._sock.sendmsg((data,), info)
+            except OSError as error:
+                if error.errno not in _NO_ROOM:
+                    self._error = error.errno or 0
+                    raise AssociationClosed(f"the association is over: {error}") from error
+                self._enqueue(message, size)
+        self._sent += 1
+        self._sent_bytes += size
+
+    def _enqueue(self, message: Message, size: int) -> None:
+        limit = self._owner.settings.send_queue
+        if self._queued + size > 2 * limit:
+            raise QueueFull(f"{self._queued} bytes are queued already")
+        if not self._queue:
+            self._owner.loop.add_writer(self._sock, self._flush)
+        self._queue.append(message)
+        self._queued += size
+        if self.writable and self._queued > limit:
+            self.writable = False
+            self._handler.writable_changed(False)
+
+    def _flush(self) -> None:
+        """Hand queued messages to the kernel, as long as it takes them."""
+        try:
+            for _ in range(min(_WRITES, len(self._queue))):
+                message = self._queue[0]
+                flags = abi.UNORDERED if message.unordered else 0
+                info = abi.send_info(message.stream, message.ppid, flags)
+                self._sock.sendmsg((message.data,), info)
+                self._queue.popleft()
+                self._queued -= len(message.data)
+        except OSError as error:
+            if error.errno not in _NO_ROOM:  # reading will tell the end
+                self._error = error.errno or 0
+                self._owner.loop.remove_writer(self._sock)
+                return
+        if not self._queue:
+            self._owner.loop.remove_writer(self._sock)
+            if self._state is _State.FLUSHING:
+                self._shut()
+        if not self.writable and self._queued <= self._owner.settings.send_queue // 2:
+            self.writable = True
+            if self._state is _State.UP:
+                self._handler.writable_changed(True)
+
+    # Reading.
+
+    def pause_reading(self) -> None:
+        """Read no more from the kernel, whose window closes in the end."""
+        if self._state is _State.UP and self._reading:
+            self._reading = False
+            self._unwatch()
+
+    def resume_reading(self) -> None:
+        """Read again."""
+        if self._state is _State.UP and not self._reading:
+            self._reading = True
+            self._watch()
+
+    def _watch(self) -> None:
+        self._owner.loop.add_reader(self._sock, self._read)
+
+    def _unwatch(self) -> None:
+        self._owner.loop.remove_reader(self._sock)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _read(self) -> None:
+        """Take what has come, a bounded number of messages."""
+        receive, limit = self._sock.recvmsg, self._owner.settings.max_message
+        for _ in range(_READS):
+            try:
+                data, ancillary, flags, _source = receive(_READ_SIZE, abi.ANCILLARY_SIZE)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                self._error = error.errno or 0
+                self._lose(b"")
+                return
+            if flags & abi.MSG_NOTIFICATION:
+                self._take_notification(data, bool(flags & abi.MSG_EOR))
+            elif not data:
+                self._await_end()
+                return
+            elif flags & abi.MSG_EOR and not self._parts and len(data) <= limit:
+                self._deliver(data, ancillary[0][2])
+            else:
+                self._assemble(data, bool(flags & abi.MSG_EOR), ancillary[0][2])
+            if not self._reading:
+                return
+
+    def _deliver(self, data: bytes, info: bytes) -> None:
+        stream, flags, ppid = abi.RCVINFO_HEAD.unpack_from(info)
+        self._received += 1
+        self._received_bytes += len(data)
+        if self._state is _State.UP:
+            message = Message(data, stream, socket.ntohl(ppid), bool(flags & abi.UNORDERED))
+            self._handler.received(message)
+
+    def _assemble(self, part: bytes, last: bool, info: bytes) -> None:
+        """Put a message together that comes in parts, with nothing between them."""
+        self._parts += part
+        limit = self._owner.settings.max_message
+        if len(self._parts) > limit:
+            self._owner.environment.metrics.count("messages_refused", reason="too_large")
+            self.abort(f"a message of more than {limit} bytes")
+        elif last:
+            data = bytes(self._parts)
+            self._parts.clear()
+            self._deliver(data, info)
+
+    # What the kernel tells.
+
+    def _take_notification(self, data: bytes, whole: bool) -> None:
+        cut, self._cut = self._cut, not whole
+        try:
+            event = notifications.parse(data if whole and not cut else b"")
+        except notifications.Unreadable as error:
+            self._owner.environment.metrics.count("notifications_ignored", reason=error.why)
+            return
+        match event:
+            case notifications.AssociationChange():
+                self._association_changed(event)
+            case notifications.PeerAddressChange():
+                self._address_changed(event)
+            case notifications.ShutdownEvent():
+                self._tell(Notice.SHUTDOWN)
+            case notifications.SendFailed():
+                text = f"{event.size} bytes on stream {event.stream}"
+                self._tell(Notice.SEND_FAILED, f"{text}{'' if event.sent else ', never sent'}")
+            case notifications.PartialDelivery():
+                self._parts.clear()
+
+    def _association_changed(self, event: notifications.AssociationChange) -> None:
+        if event.state == notifications.AssociationState.SHUTDOWN_COMPLETE:
+            self._complete()
+        elif event.state == notifications.AssociationState.LOST:
+            self._lose(event.causes)
+        elif event.state == notifications.AssociationState.RESTARTED:
+            self._parts.clear()
+            self.streams_in, self.streams_out = event.streams_in, event.streams_out
+            self._find_addresses()
+            self._tell(Notice.RESTARTED)
+
+    def _address_changed(self, event: notifications.PeerAddressChange) -> None:
+        self._find_addresses()
+        self._tell(Notice.ADDRESS_CHANGED, f"{event.address} is {event.words}")
+
+    def _tell(self, notice: Notice, text: str = "") -> None:
+        if self._state is _State.UP:
+            self._handler.notified(Notification(notice, text))
+
+    # The end.
+
+    def close(self) -> None:
+        """Send what is queued, then SHUTDOWN; read and throw away until the peer has agreed."""
+        if self._state is not _State.UP:
+            return
+        self._state = _State.FLUSHING
+        seconds = self._owner.settings.close_timeout
+        reason = f"the peer has not agreed to close in {seconds:g} s"
+        self._deadline = self._owner.loop.call_later(seconds, self.abort, reason)
+        if not self._reading:
+            self._reading = True
+            self._watch()
+        if not self._queue:
+            self._shut()
+
+    def _shut(self) -> None:
+        self._state = _State.CLOSING
+        with suppress(OSError):  # the peer was faster: reading will tell the end
+            self._sock.shutdown(socket.SHUT_WR)
+
+    def abort(self, reason: str = "") -> None:
+        """Send ABORT. The reason stays here."""
+        if self._state is _State.OVER:
+            return
+        self._break_off()
+        self._end(Ending.ABORTED, reason or "aborted here")
+
+    def refuse(self) -> None:
+        """Abort it before anybody uses it."""
+        self._break_off()
+        self._state = _State.OVER
+        self._sock.close()
+
+    def _break_off(self) -> None:
+        """Have the socket's closing abort the association. On a socket of the one-to-one style
+        Linux takes no ABORT with a reason."""
+        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, abi.LINGER.pack(1, 0))
+
+    def _await_end(self) -> None:
+        """Nothing more will come but the end; look for it now and then."""
+        if self._gone:
+            self._end(Ending.ABORTED, "it is gone, and the kernel does not tell why")
+            return
+        try:
+            abi.read_status(self._sock)
+        except OSError:
+            self._gone = True
+        self._unwatch()
+        self._timer = self._owner.loop.call_later(_END_INTERVAL, self._watch)
+
+    def _complete(self) -> None:
+        if self._queue:
+            count = len(self._queue)
+            self._end(Ending.ABORTED, f"the peer closed it when {count} messages were queued")
+        else:
+            self._end(Ending.CLOSED, "closed")
+
+    def _lose(self, causes: bytes) -> None:
+        """It was aborted, by the peer or by the kernel here, or the peer does not answer."""
+        error = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) or self._error
+        if reason := notifications.reason_of(causes):
+            self._end(Ending.ABORTED, f"aborted by the peer: {reason}")
+        elif error in _ABORTED:
+            self._end(Ending.ABORTED, f"aborted: {os.strerror(error)}")
+        else:
+            self._end(Ending.LOST, f"the peer does not answer: {os.strerror(error)}")
+
+    def _end(self, ending: Ending, reason: str) -> None:
+        self._state = _State.OVER
+        self._reading = False
+        self._unwatch()
+        self._owner.loop.remove_writer(self._sock)
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self._queue.clear()
+        self._queued = 0
+        self._sock.close()
+        self._owner.ended(self)
+        self._handler.closed(ending, reason)
+
+    def statistics(self) -> AssociationStatistics:
+        """What it has carried; what the kernel counts is 0 when it is over."""
+        retransmitted, queued, rtt = 0, self._queued, 0.0
+        with suppress(OSError):
+            retransmitted = abi.read_retransmitted(self._sock)
+            queued += abi.read_unacknowledged(self._sock)
+            rtt = abi.read_status(self._sock).rtt
+        return AssociationStatistics(
+            sent=self._sent,
+            sent_bytes=self._sent_bytes,
+            received=self._received,
+            received_bytes=self._received_bytes,
+            retransmitted=retransmitted,
+            queued=queued,
+            rtt=rtt,
+        )
+
+
+def _misfit(size: int, limit: int) -> TransportError:
+    if size:
+        return MessageTooLarge(f"the message has {size} bytes; at most {limit} are allowed")
+    return TransportError("SCTP carries no empty messages")

@@ -1,0 +1,420 @@
+r"""The associations of the ``userland`` transport.
+
+::
+
+    connecting --> up --> closing --> over
+        |          |  \              ^ ^
+        |          |   peer closing --+ |
+        +----------+--------------------+
+
+``connecting`` until the handshake is done, which only the side that connects sees; ``closing``
+from our :meth:`~UserlandAssociation.close` on, while what is queued is sent and SHUTDOWN is
+answered; ``peer closing`` from the peer's SHUTDOWN on.
+
+Outgoing messages wait in the stack's send buffer, which holds ``send_queue`` bytes; what it does
+not take waits in a queue of our own, which holds as much again. The association is writable while
+that one is empty. Incoming messages wait in the stack until they are read, and its receive window
+closes while they are not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+from collections import deque
+from collections.abc import Callable, Sequence
+from enum import Enum, auto
+from socket import SHUT_WR, htonl, ntohl
+from typing import Any, Final
+
+from isoneph.core.errors import (
+    AssociationClosed,
+    BadStream,
+    ConnectFailed,
+    MessageTooLarge,
+    QueueFull,
+    TransportError,
+)
+from isoneph.core.plugin import Association, AssociationHandler, Environment
+from isoneph.core.traffic import (
+    Address,
+    AssociationStatistics,
+    Ending,
+    Message,
+    Notice,
+    Notification,
+)
+from isoneph.plugins.transports.userland import sockets
+from isoneph.plugins.transports.userland.assembly import Assembly
+from isoneph.plugins.transports.userland.carrier import Peer
+from isoneph.plugins.transports.userland.library import (
+    EVENT_ERROR,
+    EVENT_READ,
+    MSG_EOR,
+    MSG_NOTIFICATION,
+    SENDV_SNDINFO,
+    UNORDERED,
+)
+from isoneph.plugins.transports.userland.notifications import (
+    AssociationChange,
+    DeliveryAborted,
+    State,
+    parse,
+)
+from isoneph.plugins.transports.userland.options import Settings
+from isoneph.plugins.transports.userland.stack import RECEIVE_SIZE, Stack
+
+#: Messages that are read before other associations get their turn.
+_BATCH: Final = 64
+_RCVINFO_SIZE: Final = 28
+
+
+class Phase(Enum):
+    """Where an association is in its life."""
+
+    CONNECTING = auto()
+    UP = auto()
+    CLOSING = auto()
+    PEER_CLOSING = auto()
+    OVER = auto()
+
+
+class UserlandAssociation(Association):
+    """An association of the stack, with a socket of its own."""
+
+    def __init__(
+        self,
+        stack: Stack,
+        so: Any,
+        peer: Peer,
+        *,
+        local: Address,
+        remote: Address,
+        settings: Settings,
+        environment: Environment,
+        accepted: bool,
+        on_over: Callable[[UserlandAssociation], None],
+    ) -> None:
+        super().__init__()
+        self.number = stack.next_number()
+        self.pending = False
+        self.local: Sequence[Address] = (local,)
+        self.remote: Sequence[Address] = (remote,)
+        self.streams_in = self.streams_out = 0
+        self.writable = True
+        self._stack = stack
+        self._so = so
+        self._peer = peer
+        self._settings = settings
+        self._environment = environment
+        self._on_over = on_over
+        self._handler: AssociationHandler | None = None
+        self._phase = Phase.UP if accepted else Phase.CONNECTING
+        self._reading = True
+        #: Whether what comes is thrown away.
+        self._deaf = False
+        self._connected: asyncio.Future[None] | None = None
+        self._deadline: asyncio.TimerHandle | None = None
+        #: Messages that the stack had no room for, and their bytes.
+        self._backlog: deque[Message] = deque()
+        self._backlog_bytes = 0
+        self._assembly = Assembly(settings.max_message)
+        #: Whether a notification was read of which more comes.
+        self._mid_news = False
+        self._sent = self._sent_bytes = self._received = self._received_bytes = 0
+        self._tag = 0
+        peer.uses += 1
+        stack.add_association(self, so)
+
+    # Setting up.
+
+    async def connect(self, handler: AssociationHandler) -> None:
+        """Set it up; ``opened`` is called before this returns. Raises ConnectFailed."""
+        try:
+            sockets.connect(self._stack, self._so, self._peer.id, self.remote[0].port)
+        except (OSError, OverflowError) as error:
+            self.abort()
+            raise ConnectFailed(f"cannot connect to {self.remote[0]}: {error}") from error
+        self.learn()
+        self._handler = handler
+        self._connected = asyncio.get_running_loop().create_future()
+        try:
+            await self._connected
+        except BaseException:
+            self.abort("given up")
+            raise
+
+    def learn(self) -> None:
+        """Look up what the handshake has agreed on."""
+        status = sockets.status(self._stack, self._so)
+        self.streams_in, self.streams_out = status.sstat_instrms, status.sstat_outstrms
+        self._stack.tags.pop(self._tag, None)
+        if tag := sockets.local_tag(self._stack, self._so):
+            self._stack.tags[tag] = self._peer
+        self._tag = tag
+
+    def come_up(self, handler: AssociationHandler) -> None:
+        """The handshake is done."""
+        self._handler = handler
+        self._phase = Phase.UP
+        self._stack.note(self)
+        try:
+            handler.opened(self)
+        except Exception:
+            self.on_failure()
+            raise
+
+    # Sending.
+
+    def send(self, message: Message) -> None:
+        """Queue a message."""
+        size = len(message.data)
+        if self._phase is not Phase.UP:
+            raise AssociationClosed(f"the association with {self.remote[0]} is closed")
+        if not 0 <= message.stream < self.streams_out:
+            raise BadStream(f"there are {self.streams_out} streams, none is {message.stream}")
+        if not 0 < size <= self._settings.max_message:
+            raise self._unfit(size)
+        if self._backlog or not self._hand_over(message):
+            self._queue(message, size)
+        self._sent += 1
+        self._sent_bytes += size
+
+    def _hand_over(self, message: Message) -> bool:
+        """Give a message to the stack; False when it has no room now."""
+        data, stream, ppid, unordered = message
+        stack = self._stack
+        info = stack.sndinfo
+        info.snd_sid = stream
+        info.snd_flags = UNORDERED if unordered else 0
+        info.snd_ppid = htonl(ppid)
+        null = stack.null
+        taken = stack.sendv(
+            self._so, data, len(data), null, 0, info, stack.sndinfo_size, SENDV_SNDINFO, 0
+        )
+        if taken >= 0:
+            return True
+        if (number := stack.ffi.errno) == errno.EWOULDBLOCK:
+            return False
+        raise AssociationClosed(
+            f"the association with {self.remote[0]} takes nothing more: {os.strerror(number)}"
+        )
+
+    def _unfit(self, size: int) -> TransportError:
+        if not size:
+            return TransportError("SCTP carries no empty messages")
+        most = self._settings.max_message
+        return MessageTooLarge(f"a message of {size} bytes: max_message is {most}")
+
+    def _queue(self, message: Message, size: int) -> None:
+        if self._backlog_bytes + size > self._settings.send_queue:
+            raise QueueFull(f"the peer {self.remote[0]} does not take what is queued for it")
+        self._backlog.append(message)
+        self._backlog_bytes += size
+        if self.writable:
+            self.writable = False
+            if self._handler is not None:
+                self._handler.writable_changed(False)
+
+    def _flush(self) -> None:
+        """Give the stack what it had no room for."""
+        backlog = self._backlog
+        while backlog:
+            try:
+                if not self._hand_over(backlog[0]):
+                    return
+            except AssociationClosed as error:
+                self._give_up_backlog(str(error))
+                return
+            self._backlog_bytes -= len(backlog.popleft().data)
+        if self._phase is Phase.CLOSING:
+            self._shut_down()
+        elif self._handler is not None:
+            self.writable = True
+            self._handler.writable_changed(True)
+
+    def _give_up_backlog(self, why: str) -> None:
+        count = len(self._backlog)
+        self._backlog.clear()
+        self._backlog_bytes = 0
+        if self._handler is not None:
+            text = f"{count} messages were never sent: {why}"
+            self._handler.notified(Notification(Notice.SEND_FAILED, text))
+
+    # Receiving.
+
+    def pause_reading(self) -> None:
+        """Read nothing from now on."""
+        if self._phase is not Phase.CLOSING:
+            self._reading = False
+
+    def resume_reading(self) -> None:
+        """Read again."""
+        if self._phase is not Phase.OVER:
+            self._reading = True
+            self._stack.note(self)
+
+    def on_news(self) -> None:
+        """Read what there is, and send what there is room for."""
+        if self._phase is Phase.OVER:
+            return
+        if self._reading:
+            self._read()
+        elif self._stack.get_events(self._so) & EVENT_ERROR:
+            # It is broken, and whoever paused it could not learn that otherwise.
+            self._reading = self._deaf = True
+            self._read()
+        if self._backlog:
+            self._flush()
+
+    def on_failure(self) -> None:
+        """The handler raised what it must not."""
+        self.abort("internal error")
+
+    def _read(self) -> None:
+        stack = self._stack
+        so, events, receive = self._so, stack.get_events, stack.recvv
+        buffer, info, flags, null = stack.data, stack.rcvinfo, stack.flags, stack.null
+        info_size, info_type, unpack = stack.rcvinfo_size, stack.info_type, stack.ffi.unpack
+        for _ in range(_BATCH):
+            if not events(so) & EVENT_READ:
+                return
+            flags[0] = 0
+            info_size[0] = _RCVINFO_SIZE
+            size = receive(so, buffer, RECEIVE_SIZE, null, null, info, info_size, info_type, flags)
+            if size <= 0:
+                self._unreadable(size)
+                return
+            data = unpack(buffer, size)
+            state = flags[0]
+            if state & MSG_NOTIFICATION:
+                self._take_news(data, whole=state & MSG_EOR)
+            elif self._deaf:
+                continue
+            elif state & MSG_EOR:
+                self._take(data, info)
+            elif not self._assembly.add(data):
+                self._refuse()
+            if not self._reading:
+                return
+        stack.note(self)
+
+    def _take(self, data: bytes, info: Any) -> None:
+        """A message has come, or its last part."""
+        whole = self._assembly.finish(data)
+        if whole is None or self._handler is None:
+            self._refuse()
+            return
+        self._received += 1
+        self._received_bytes += len(whole)
+        unordered = bool(info.rcv_flags & UNORDERED)
+        self._handler.received(Message(whole, info.rcv_sid, ntohl(info.rcv_ppid), unordered))
+
+    def _refuse(self) -> None:
+        self._environment.metrics.count("refused_messages", reason="too_large")
+        self.abort(f"a message of more than {self._settings.max_message} bytes came")
+
+    def _unreadable(self, size: int) -> None:
+        """The socket gives nothing, although it said that there was something."""
+        number = self._stack.ffi.errno
+        if size < 0 and number == errno.EWOULDBLOCK:
+            return
+        self._end(Ending.LOST, os.strerror(number) if size < 0 else "the stack closed it")
+
+    def _take_news(self, data: bytes, *, whole: int) -> None:
+        """A notification has come; of a large one only the first part matters."""
+        first, self._mid_news = not self._mid_news, not whole
+        event = parse(data) if first else None
+        if isinstance(event, AssociationChange):
+            self._change(event)
+        elif isinstance(event, DeliveryAborted):
+            self._assembly.clear()
+        elif event is not None:
+            if event.notice is Notice.SHUTDOWN and self._phase is Phase.UP:
+                self._phase = Phase.PEER_CLOSING
+            self._notify(event)
+
+    def _change(self, event: AssociationChange) -> None:
+        if event.state is State.COMM_UP:
+            if self._phase is Phase.CONNECTING and self._handler and self._connected:
+                self.learn()
+                self._connected.set_result(None)
+                self.come_up(self._handler)
+        elif event.state is State.RESTART:
+            self._assembly.clear()
+            self.learn()
+            self._notify(Notification(Notice.RESTARTED, "the peer has started anew"))
+        elif event.state is State.SHUTDOWN_COMP:
+            self._end(Ending.CLOSED, "closed in order")
+        else:
+            self._end(Ending.ABORTED if event.aborted else Ending.LOST, event.reason)
+
+    def _notify(self, notification: Notification) -> None:
+        if self._handler is not None and self._phase is not Phase.CLOSING:
+            self._handler.notified(notification)
+
+    # The end.
+
+    def close(self) -> None:
+        """Close in order, within ``close_timeout``."""
+        if self._phase not in (Phase.UP, Phase.PEER_CLOSING):
+            return
+        self._phase = Phase.CLOSING
+        self._reading = self._deaf = True
+        self._deadline = asyncio.get_running_loop().call_later(
+            self._settings.close_timeout, self.abort, "it could not be closed in time"
+        )
+        if not self._backlog:
+            self._shut_down()
+
+    def _shut_down(self) -> None:
+        self._stack.lib.usrsctp_shutdown(self._so, SHUT_WR)
+        self._stack.note(self)  # what is unread already is thrown away
+
+    def abort(self, reason: str = "") -> None:
+        """Break it off at once."""
+        if self._phase is Phase.OVER:
+            return
+        if self._phase is not Phase.CONNECTING:
+            sockets.send_abort(self._stack, self._so, reason)
+        self._end(Ending.ABORTED, reason or "broken off")
+
+    def _end(self, ending: Ending, reason: str) -> None:
+        """It is over: let everything go, and tell."""
+        was_up = self._phase is not Phase.CONNECTING
+        self._phase = Phase.OVER
+        self._reading = self.writable = False
+        if self._deadline is not None:
+            self._deadline.cancel()
+        sockets.close(self._stack, self._so)
+        self._stack.tags.pop(self._tag, None)
+        self._stack.remove_association(self)
+        self._peer.carrier.release(self._peer)
+        self._backlog.clear()
+        self._assembly.clear()
+        self._on_over(self)
+        if self._connected is not None and not self._connected.done():
+            text = f"cannot connect to {self.remote[0]}: {reason}"
+            self._connected.set_exception(ConnectFailed(text))
+        if was_up and self._handler is not None:
+            self._environment.metrics.count("ended_associations", ending=ending)
+            self._handler.closed(ending, reason)
+
+    def statistics(self) -> AssociationStatistics:
+        """What it has carried. ``queued`` is an estimate: the stack tells how many messages it
+        holds, not how long they are; it does not tell either what was sent again."""
+        queued, rtt = self._backlog_bytes, 0
+        if self._phase is not Phase.OVER:
+            status = sockets.status(self._stack, self._so)
+            held = status.sstat_unackdata + status.sstat_penddata
+            queued += held * self._sent_bytes // max(self._sent, 1)
+            rtt = status.sstat_primary.spinfo_srtt
+        return AssociationStatistics(
+            sent=self._sent,
+            sent_bytes=self._sent_bytes,
+            received=self._received,
+            received_bytes=self._received_bytes,
+            queued=queued,
+            rtt=rtt / 1000,
+        )
