@@ -6,25 +6,32 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from installed import Distributions
 from services import Service
 
-HERE = Path(__file__).parent
+#: Directories whose tests use one and the same clouds, or machine.
+TOGETHER = frozenset({"openstack", "uml"})
 STARTED_WITHIN = 10.0
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist looks for the groups in the same hook
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of one file follow one another, and so do those of one directory, which share what
-    takes long to start; files and directories may run side by side."""
-    for item in items:
-        if item.path.is_relative_to(HERE):
-            group = item.path.relative_to(HERE).parts[0]
-            item.add_marker(pytest.mark.xdist_group(group))
+class Scopes(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
+    """Tests of one file follow one another in one process, and so do all that share what takes
+    long to start; others run beside them."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = PurePath(nodeid.partition("::")[0])
+        return path.parent.name if path.parent.name in TOGETHER else path.name
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scopes:
+    """Called when the tests are dealt out to several processes (``-n``)."""
+    return Scopes(config, log)
 
 
 class RedisServer:

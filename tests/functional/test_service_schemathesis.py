@@ -26,12 +26,21 @@ expected-statuses = ["2xx", "4xx", 504]
 
 
 def known(document: Any) -> Any:
-    """The document with what only this service knows: the names that there are; and few VMs at
-    once, as whole numbers without a fraction, which JSON Schema does not insist on."""
+    """The document with what only this service knows: the names that there are, and that without
+    a relay nothing becomes READY; and few VMs at once, as whole numbers without a fraction, which JSON Schema does not insist on."""
     body = document["components"]["schemas"]["VmCreate"]["properties"]
     body["type"]["enum"] = ["worker"]
     body["cloud"] = {"enum": ["uniform", "quebec", None]}
     body["count"] = body["min_count"] = {"enum": [1, 2, 3, None]}
+    waits = [
+        parameter["schema"]
+        for path in document["paths"].values()
+        for method in ("get", "post")
+        for parameter in path.get(method, {}).get("parameters", ())
+        if parameter.get("name") == "wait"
+    ]
+    for wait in waits:
+        wait["enum"] = ["ACTIVE"]
     return document
 
 

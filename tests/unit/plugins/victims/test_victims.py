@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from isoneph.core.model import CloudUse, VictimCandidate, VictimRequest, Vm, VmS
 from isoneph.core.plugin import Victims
 from isoneph.core.testing import build_plugin
 from isoneph.plugins.victims.age import Newest, Oldest
+from isoneph.plugins.victims.fewest_sessions import FewestSessions
 from isoneph.plugins.victims.largest_cloud import LargestCloud
 from isoneph.plugins.victims.most_expensive import MostExpensive
 
@@ -119,3 +121,17 @@ def test_refuses_wrong_options(changes: dict[str, Any], path: list[object], mess
     with pytest.raises(MultipleInvalid, match=message) as raised:
         build_plugin(MostExpensive, PRICES | changes)
     assert raised.value.path == path
+
+
+@pytest.mark.parametrize(
+    ("sessions", "weight"),
+    [
+        (None, Weight(0.0, "no sessions known")),
+        (0, Weight(0.0, "0 sessions")),
+        (1, Weight(-1.0, "1 session")),
+        (250, Weight(-250.0, "250 sessions")),
+    ],
+)
+def test_the_fewest_sessions_go_first(sessions: int | None, weight: Weight) -> None:
+    candidate = replace(vm(), sessions=sessions)
+    assert build_plugin(FewestSessions).weigh(candidate, REQUEST) == weight

@@ -1,0 +1,1 @@
+"""Which backend gets a message: the routers that ship with isoneph."""
