@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 from isoneph.core.balancer import Balancer, Policies
 from isoneph.core.calls import CallPool
@@ -27,6 +27,14 @@ from isoneph.core.metrics import PrometheusMetrics
 from isoneph.core.plugin import Clock, Cloud, Environment, Policy, Store
 from isoneph.core.ranking import WeightedPolicy
 from isoneph.core.registry import Registry
+from isoneph.core.relaying import (
+    RelayHost,
+    RelayWay,
+    RemoteRelay,
+    control_of,
+    has_process,
+    make_relay,
+)
 from isoneph.core.settings import (
     ApplicationSettings,
     CloudSettings,
@@ -48,6 +56,8 @@ class Application:
     settings: ApplicationSettings
     balancer: Balancer
     policies: Policies
+    #: The way to its relay, if it has one.
+    way: RelayWay | None = None
 
     def all_policies(self) -> Iterator[WeightedPolicy]:
         """Placement and victim policies."""
@@ -134,7 +144,7 @@ class Deployment:
     ) -> None:
         for application in applications:
             await application.balancer.drain()
-        await self._let_go(applications, gateways)
+        await self._let_go(applications, gateways, self.applications.values())
 
     async def _assemble(
         self, settings: Settings, keep: Mapping[str, CloudGateway]
@@ -153,13 +163,22 @@ class Deployment:
                     await self._pool.run(POLICY_TIMEOUT, entry.policy.start)
         except BaseException:
             started = [gateway for name, gateway in gateways.items() if name not in keep]
-            await self._let_go(applications.values(), started)
+            await self._let_go(applications.values(), started, self.applications.values())
             raise
         return gateways, applications
 
-    async def _let_go(self, applications: Any, gateways: Any) -> None:
+    async def _let_go(
+        self,
+        applications: Iterable[Application],
+        gateways: Iterable[CloudGateway],
+        staying: Iterable[Application] = (),
+    ) -> None:
+        """Close all that, but for the ways to relays that others go on with."""
+        kept = [one.way for one in staying]
         for application in applications:
             await application.balancer.close()
+            if application.way is not None and application.way not in kept:
+                await application.way.close()
             for entry in application.all_policies():
                 try:
                     await self._pool.run(POLICY_TIMEOUT, entry.policy.close)
@@ -174,6 +193,8 @@ class Deployment:
         errors = await fleet.ensure(0.0, patience=patience)
         gateways = application.balancer.gateways.values()
         await asyncio.gather(*(gateway.first_limits(patience) for gateway in gateways))
+        if application.balancer.relayed is not None:
+            await application.balancer.relayed.look(0.0)
         for name, error in errors.items():
             LOG.warning("cloud %s: %s: %s", name, error.code, error.message)
 
@@ -212,6 +233,7 @@ class Deployment:
         )
         if settings.name not in self._ledgers:
             self._ledgers[settings.name] = Ledger(store, self.clock, settings.name)
+        way = self._way(settings)
         balancer = Balancer(
             settings,
             gateways,
@@ -221,8 +243,21 @@ class Deployment:
             self.clock,
             self.metrics,
             self.owner,
+            way=way,
         )
-        return Application(settings=settings, balancer=balancer, policies=policies)
+        return Application(settings=settings, balancer=balancer, policies=policies, way=way)
+
+    def _way(self, settings: ApplicationSettings) -> RelayWay | None:
+        """The way to the application's relay: the one that there is, if nothing has changed."""
+        relay, name = settings.relay, settings.name
+        if relay is None:
+            return None
+        known = self.applications.get(name)
+        if known is not None and known.way is not None and known.settings.relay == relay:
+            return known.way
+        if has_process(relay, self.registry):
+            return RemoteRelay(name, control_of(settings), relay.control_secret_file)
+        return RelayHost(make_relay(relay, name, self.registry, self.clock, self.metrics))
 
     def _make_policy(self, kind: str, settings: PolicySettings) -> WeightedPolicy:
         loaded = cast("type[Policy]", self.registry.load(kind, settings.policy))

@@ -16,12 +16,13 @@ from typing import Any, TypeVar
 
 from isoneph.core import identity
 from isoneph.core.errors import (
+    BadRequest,
     CloudError,
     IsonephError,
     KeyReused,
     PlacementFailed,
-    StoreUnavailable,
     UnknownVm,
+    VmLeaving,
     WaitTimeout,
 )
 from isoneph.core.fleet import Fleet
@@ -41,13 +42,21 @@ from isoneph.core.model import (
 from isoneph.core.placing import Placer, Plan
 from isoneph.core.plugin import Clock, Metrics, Store
 from isoneph.core.ranking import WeightedPolicy
+from isoneph.core.relayed import Relayed
+from isoneph.core.relaying import RelayWay
 from isoneph.core.removing import Remover
 from isoneph.core.requests import check_names, check_request, digest_of
 from isoneph.core.settings import ApplicationSettings
+from isoneph.core.viewing import Viewer
 
 LOG = logging.getLogger(__name__)
 T = TypeVar("T")
 
+#: By the state that is waited for: those in which a VM has reached it.
+REACHED = {
+    VmState.ACTIVE: frozenset({VmState.ACTIVE, VmState.READY, VmState.SERVING}),
+    VmState.READY: frozenset({VmState.READY, VmState.SERVING}),
+}
 #: Seconds between looks at a VM that somebody waits for.
 WAIT_INTERVAL = 0.25
 #: Seconds after the start in which a process cannot know what its predecessor had under way.
@@ -77,6 +86,8 @@ class Balancer:
         clock: Clock,
         metrics: Metrics,
         owner: str,
+        *,
+        way: RelayWay | None = None,
     ) -> None:
         self.settings = settings
         self.gateways = {name: gateways[name] for name in settings.clouds}
@@ -85,9 +96,16 @@ class Balancer:
         self.placer = Placer(
             settings, self.gateways, self.fleet, ledger, policies.placement, clock, metrics
         )
-        self.remover = Remover(
-            settings, self.gateways, self.fleet, ledger, policies.victims, store, clock
+        #: How its VMs stand at its relay; None without one.
+        self.relayed = (
+            Relayed(settings, settings.relay, way, self.fleet, ledger, store, clock)
+            if way is not None and settings.relay is not None
+            else None
         )
+        self.remover = Remover(
+            settings, self.gateways, self.fleet, ledger, policies.victims, store, self.relayed
+        )
+        self._viewer = Viewer(settings, self.gateways, self.fleet, ledger, self.relayed)
         self._store = store
         self._clock = clock
         self._metrics = metrics
@@ -106,76 +124,72 @@ class Balancer:
         check_request(self.settings, request)
         return await self._finish(self._create(request))
 
-    async def delete(self, vm_id: str) -> Deletion:
+    async def delete(self, vm_id: str, *, drain: bool = True) -> Deletion:
         """Have a VM removed. Deleting what is gone succeeds; ``Deletion.vm`` is None then.
 
-        Raises a CloudError when a cloud that has it, or may have it, cannot be reached.
+        With a relay a VM that has sessions drains first, unless ``drain`` is false, and the
+        engine removes it (``Deletion.draining``). Raises a CloudError when a cloud that has it,
+        or may have it, cannot be reached, RelayUnreachable where a drain would be forgotten.
         """
-        return await self._finish(self._delete(vm_id))
+        return await self._finish(self._delete(vm_id, drain=drain))
 
     async def delete_any(
-        self, *, type_name: str | None = None, cloud: str | None = None, key: str | None = None
+        self,
+        *,
+        type_name: str | None = None,
+        cloud: str | None = None,
+        key: str | None = None,
+        drain: bool = True,
     ) -> Deletion:
-        """Have the VM removed that the victim policies pick; ``key`` makes retries safe.
+        """Have the VM removed that the victim policies pick; ``key`` makes retries safe. It
+        drains first as in :meth:`delete`.
 
         Raises UnknownVm when there is none to pick, PluginFailed, CloudError, StoreError.
         """
         check_names(self.settings, type_name, cloud)
-        return await self._finish(self.remover.delete_any(type_name, cloud, key))
+        return await self._finish(self.remover.delete_any(type_name, cloud, key, drain=drain))
 
     async def list(self) -> tuple[Sequence[Vm], Mapping[str, CloudError]]:
         """All VMs in order of placement; and the clouds that could not be asked in time, whose
         VMs are shown as they were last seen, in state UNKNOWN."""
-        errors = await self.fleet.ensure(self.settings.freshness, patience=self.settings.patience)
-        await self.fleet.catch_up(await self._book())
-        return self.fleet.vms(), errors
+        return await self._viewer.list()
 
     async def get(self, vm_id: str) -> Vm:
-        """One VM, as its cloud tells now. Raises UnknownVm, or a CloudError when a cloud that
-        may have it cannot be asked."""
-        copies = self.fleet.copies(vm_id)
-        if not copies:
-            errors = await self.fleet.ensure(0.0)
-            copies = self.fleet.copies(vm_id)
-            if not copies:
-                for error in errors.values():
-                    raise error
-                raise UnknownVm(f"{self.settings.name} has no VM {vm_id}")
-        if copies[0].state is VmState.UNKNOWN:
-            return copies[0]
-        vm = await self.gateways[copies[0].cloud].get_vm(copies[0])
-        if vm is None:
-            self.fleet.note_gone(copies[0])
-            return await self.get(vm_id)
-        self.fleet.note_made(vm)
-        return vm
+        """One VM, as its cloud tells now, and its relay. Raises UnknownVm, or a CloudError when
+        a cloud that may have it cannot be asked."""
+        return await self._viewer.get(vm_id)
 
     async def explain(self, request: CreateRequest) -> Ranking:
         """Where the next VM would go and why; nothing is created or reserved."""
         check_request(self.settings, request)
         unlisted = await self.fleet.ensure_usable()
         plan = self._plan(request, identity.new_id())
-        return self.placer.rank(plan, await self._book(), unlisted)
+        return self.placer.rank(plan, await self._viewer.book(), unlisted)
 
     async def clouds(self) -> Sequence[CloudStatus]:
         """Every cloud of the application: its health, its breaker, what runs there."""
         await self.fleet.ensure(self.settings.freshness, patience=self.settings.patience)
-        use = self.fleet.use(await self._book())
+        use = self.fleet.use(await self._viewer.book())
         return [self._status(name, gateway, use[name]) for name, gateway in self.gateways.items()]
 
     async def wait(self, vm_id: str, state: VmState, timeout: float) -> Vm:  # noqa: ASYNC109 (part of the interface: its end is a typed error)
-        """Wait for a VM to reach ``state``; one whose boot fails meanwhile is placed again.
+        """Wait for a VM to reach ``state``; one whose boot fails meanwhile is placed again. A VM
+        that is READY or SERVING has reached ACTIVE too.
 
-        Raises WaitTimeout, UnknownVm when it is deleted, PlacementFailed when it fails to boot
-        and nothing else can take it.
+        Raises WaitTimeout, UnknownVm when it is deleted, VmLeaving when it drains,
+        PlacementFailed when it fails to boot and nothing else can take it, BadRequest for
+        READY of what no relay brings traffic to.
         """
         deadline = self._clock.monotonic() + timeout
+        reached = REACHED.get(state, frozenset({state}))
         while True:
-            await self.fleet.ensure(self.settings.freshness / 2, patience=WAIT_INTERVAL)
-            copies = self.fleet.copies(vm_id)
-            vm = copies[0] if copies else await self.get(vm_id)
-            if vm.state is state:
+            vm = await self._viewer.recent(vm_id, WAIT_INTERVAL)
+            if state is VmState.READY:
+                self.check_carried(vm.type)
+            if vm.state in reached:
                 return vm
+            if state in REACHED and self.draining(vm):
+                raise VmLeaving(f"VM {vm_id} drains and will be removed")
             if vm.state is VmState.ERROR:
                 if vm.attempt >= self.settings.healing.attempts:
                     raise PlacementFailed(
@@ -185,10 +199,26 @@ class Balancer:
                     )
                 await self.replace(vm_id)
             if self._clock.monotonic() > deadline:
+                why = f" ({vm.relay.text})" if vm.relay is not None and vm.relay.text else ""
                 raise WaitTimeout(
-                    f"VM {vm_id} is {vm.state} on {vm.cloud}, not {state}, after {timeout:g} s"
+                    f"VM {vm_id} is {vm.state} on {vm.cloud}, not {state}, after {timeout:g} s{why}"
                 )
             await self._clock.sleep(WAIT_INTERVAL)
+
+    def check_carried(self, type_name: str) -> None:
+        """That VMs of a type can become READY. Raises BadRequest."""
+        relay, name = self.settings.relay, self.settings.name
+        if relay is None:
+            raise BadRequest(f"a VM of {name} is never READY: {name} has no relay; wait for ACTIVE")
+        if relay.types is not None and type_name not in relay.types:
+            raise BadRequest(
+                f"a VM of type {type_name} is never READY: the relay of {name} brings traffic to "
+                f"{', '.join(relay.types)} alone; wait for ACTIVE"
+            )
+
+    def draining(self, vm: Vm) -> bool:
+        """Whether a VM drains, to be removed."""
+        return self.relayed is not None and self.relayed.draining_since(vm) is not None
 
     async def replace(self, vm_id: str) -> Placed | None:
         """Place a VM again whose boot failed, under the same id, and remove the failed one.
@@ -211,15 +241,9 @@ class Balancer:
     async def close(self) -> None:
         """Finish what was begun, then stop."""
         await self.drain()
+        if self.relayed is not None:
+            await self.relayed.close()
         await self.fleet.close()
-
-    async def _book(self) -> Book:
-        """The ledger for showing: as last seen while the store does not answer."""
-        try:
-            return await self.ledger.refresh()
-        except StoreUnavailable as error:
-            LOG.warning("what other replicas did a moment ago may be missing: %s", error.message)
-            return self.ledger.book
 
     async def _finish(self, work: Coroutine[Any, Any, T]) -> T:
         task = asyncio.create_task(work)
@@ -303,6 +327,11 @@ class Balancer:
             claimed = dict(found)
             for vm in found.values():
                 entry = book.get(vm.id, vm.cloud)
+                if self.draining(vm):
+                    raise VmLeaving(
+                        f"VM {vm.id} of this idempotency key drains and will be removed; repeat "
+                        "the request when it is gone"
+                    )
                 if entry is None:
                     continue
                 if entry.phase in (Phase.REAPING, Phase.DELETED) or vm.state is VmState.DELETING:
@@ -313,17 +342,17 @@ class Balancer:
 
         return await self.ledger.update(claim)
 
-    async def _delete(self, vm_id: str) -> Deletion:
+    async def _delete(self, vm_id: str, *, drain: bool) -> Deletion:
         if not identity.is_id(vm_id):
             raise UnknownVm(f"'{vm_id}' is not the id of a VM")
         async with self._locked(vm_id):
-            return await self.remover.delete(vm_id)
+            return await self.remover.delete(vm_id, drain=drain)
 
     async def _replace(self, vm_id: str) -> Placed | None:
         async with self._locked(vm_id):
             await self.fleet.catch_up(await self.ledger.refresh())
             copies = self.fleet.copies(vm_id)
-            if not copies or not self.failed(copies[0]):
+            if not copies or not self.failed(copies[0]) or self.draining(copies[0]):
                 return None
             failed = copies[0]
             self.placer.note_failure(failed)

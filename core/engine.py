@@ -18,15 +18,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
+from typing import Any
 
 from isoneph.core.balancer import Balancer
+from isoneph.core.carrying import Carrier
 from isoneph.core.errors import CloudError, IsonephError, LeaseTaken
 from isoneph.core.lease import Lease
 from isoneph.core.ledger import DOUBT_FOR, Book, Phase
-from isoneph.core.model import Leftover, Vm, VmState
+from isoneph.core.model import CLOUD_STATES, Leftover, Vm, VmState
 from isoneph.core.plugin import Clock, Metrics
+from isoneph.core.sightings import Sightings
 
 LOG = logging.getLogger(__name__)
 
@@ -34,22 +38,10 @@ LOG = logging.getLogger(__name__)
 REPLACEMENTS = 20
 #: Leftovers that are removed at once, for each application.
 REMOVALS = 20
+#: Seconds between two rounds with a relay, where the engine's own are not more often.
+CARRY_INTERVAL = 1.0
 #: The ledger's phases of what nobody wants.
 UNWANTED = frozenset({Phase.ABANDONED, Phase.REAPING})
-
-
-class Sightings:
-    """When things without an owner were first seen."""
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._first: dict[Hashable, float] = {}
-
-    def ripe(self, seen: Iterable[Hashable], grace: float) -> set[Hashable]:
-        """Note what is seen now, forget what is not; what was seen ``grace`` ago is ripe."""
-        now = self._clock.monotonic()
-        self._first = {key: self._first.get(key, now) for key in seen}
-        return {key for key, first in self._first.items() if now - first >= grace and first < now}
 
 
 class Healer:
@@ -59,8 +51,8 @@ class Healer:
         self.balancer = balancer
         self._clock = clock
         self._metrics = metrics
-        self._stray = Sightings(clock)
-        self._left = Sightings(clock)
+        self._stray: Sightings[tuple[str, str]] = Sightings(clock)
+        self._left: Sightings[Leftover] = Sightings(clock)
         self._looked_for_leftovers = float("-inf")
         self._hopeless: set[str] = set()
 
@@ -79,7 +71,7 @@ class Healer:
         name = self.balancer.settings.name
         for cloud, gateway in self.balancer.gateways.items():
             counts = self.balancer.fleet.by_state(cloud)
-            for state in VmState:
+            for state in CLOUD_STATES:
                 figure = counts.get(state.value, 0)
                 self._metrics.gauge("vms", figure, application=name, cloud=cloud, state=state.value)
             is_open = 0.0 if gateway.breaker.available else 1.0
@@ -89,7 +81,10 @@ class Healer:
         failed = [
             vm
             for vm in self.balancer.fleet.vms()
-            if vm.cloud in listed and self.balancer.failed(vm) and not self._given_up(vm)
+            if vm.cloud in listed
+            and self.balancer.failed(vm)
+            and not self.balancer.draining(vm)
+            and not self._given_up(vm)
         ]
         await asyncio.gather(*(self._replace(vm) for vm in failed[:REPLACEMENTS]))
 
@@ -122,7 +117,7 @@ class Healer:
         }
         grace = self.balancer.settings.healing.grace
         for key in self._stray.ripe(strays, grace):
-            vm = strays[key]  # type: ignore[index]  # the keys are those just handed in
+            vm = strays[key]
             try:
                 if await self._without_owner(vm, listed):
                     await self.balancer.remover.remove(vm)
@@ -170,8 +165,7 @@ class Healer:
         if now - self._looked_for_leftovers < grace / 2:
             return
         self._looked_for_leftovers = now
-        seen = {leftover: leftover for leftover in await self._leftovers(listed)}
-        ripe = [seen[key] for key in self._left.ripe(seen, grace)]  # type: ignore[index]  # as above
+        ripe = list(self._left.ripe(await self._leftovers(listed), grace))
         await asyncio.gather(*(self._reap_leftover(leftover) for leftover in ripe[:REMOVALS]))
 
     async def _reap_leftover(self, leftover: Leftover) -> None:
@@ -225,7 +219,8 @@ def _forget(book: Book, vm: Vm) -> None:
 
 
 class Engine:
-    """Runs a healer for each application, in one replica at a time."""
+    """Runs a healer for each application, and a carrier for each that has a relay, in one replica
+    at a time."""
 
     def __init__(
         self,
@@ -241,6 +236,7 @@ class Engine:
         self._metrics = metrics
         self._interval = interval
         self._healers: dict[str, Healer] = {}
+        self._carriers: dict[str, Carrier] = {}
         self._leading = False
 
     @property
@@ -253,19 +249,32 @@ class Engine:
         while True:
             try:
                 async with self._lease.held(timeout=self._interval):
-                    await self._work()
+                    await self._lead()
             except LeaseTaken:
                 continue  # another replica leads: ask again, for as long as it does
             except IsonephError as error:
                 LOG.warning("engine: %s: %s", error.code, error.message)
                 await self._clock.sleep(self._interval)
-            finally:
-                self._lead(leading=False)
+
+    async def _lead(self) -> None:
+        """Heal and carry side by side while the lease is held."""
+        self._show(leading=True)
+        carrying = asyncio.create_task(self._carry())
+        try:
+            await self._work()
+        finally:
+            carrying.cancel()
+            with suppress(asyncio.CancelledError):
+                await carrying
+            for carrier in self._carriers.values():
+                await carrier.retire()
+            self._carriers.clear()
+            self._show(leading=False)
 
     async def _work(self) -> None:
         """Round after round while the lease is held; no error of a round ends the engine."""
         while not self._lease.is_lost():
-            self._lead(leading=True)
+            self._show(leading=True)
             begun = self._clock.monotonic()
             try:
                 await self.cycle()
@@ -274,7 +283,7 @@ class Engine:
             self._metrics.observe("engine_cycle_seconds", self._clock.monotonic() - begun)
             await self._clock.sleep(self._interval)
 
-    def _lead(self, *, leading: bool) -> None:
+    def _show(self, *, leading: bool) -> None:
         self._leading = leading
         self._metrics.gauge("engine_leader", float(leading))
 
@@ -289,11 +298,39 @@ class Engine:
         names = {balancer.settings.name for balancer in balancers}
         self._healers = {name: h for name, h in self._healers.items() if name in names}
         patience = max(self._interval, 1.0)
-        outcomes = await asyncio.gather(
-            *(healer.heal(patience) for healer in self._healers.values()), return_exceptions=True
-        )
-        for name, outcome in zip(self._healers, outcomes, strict=True):
-            if isinstance(outcome, IsonephError):
-                LOG.warning("engine: %s: %s: %s", name, outcome.code, outcome.message)
-            elif isinstance(outcome, Exception):
-                LOG.error("engine: %s: a round failed", name, exc_info=outcome)
+        await _side_by_side({name: each.heal(patience) for name, each in self._healers.items()})
+
+    async def _carry(self) -> None:
+        """Round after round with the relays, more often than the others: sessions wait."""
+        while True:
+            try:
+                await self.carry()
+            except Exception:
+                LOG.exception("engine: a round with the relays failed")
+            await self._clock.sleep(min(self._interval, CARRY_INTERVAL))
+
+    async def carry(self) -> None:
+        """Bring every relay up to date once, side by side."""
+        balancers = {each.settings.name: each for each in self._balancers() if each.relayed}
+        for name, carrier in list(self._carriers.items()):
+            fresh = balancers.get(name)
+            if fresh is carrier.balancer:
+                continue
+            if fresh is None or fresh.relayed is None or fresh.relayed.way is not carrier.way:
+                await carrier.retire()
+            del self._carriers[name]
+        for name, balancer in balancers.items():
+            if name not in self._carriers and balancer.relayed is not None:
+                carrier = Carrier(balancer, balancer.relayed, self._clock, self._metrics)
+                self._carriers[name] = carrier
+        await _side_by_side({name: each.carry() for name, each in self._carriers.items()})
+
+
+async def _side_by_side(rounds: Mapping[str, Coroutine[Any, Any, None]]) -> None:
+    """A round for each application, by its name; what goes wrong in one is no other's."""
+    outcomes = await asyncio.gather(*rounds.values(), return_exceptions=True)
+    for name, outcome in zip(rounds, outcomes, strict=True):
+        if isinstance(outcome, IsonephError):
+            LOG.warning("engine: %s: %s: %s", name, outcome.code, outcome.message)
+        elif isinstance(outcome, Exception):
+            LOG.error("engine: %s: a round failed", name, exc_info=outcome)

@@ -25,6 +25,8 @@ OLDEST_FOR_DECISION = 20.0
 #: Seconds by which the clocks of replicas may differ.
 CLOCK_SKEW = 5.0
 COUNTED_PHASES = frozenset({Phase.CREATING, Phase.CREATED})
+#: What drains neither attracts nor repels new VMs, though it takes its quota until it is gone.
+UNCOUNTED_PHASES = frozenset({Phase.DELETED, Phase.DRAINING})
 
 
 @dataclass(slots=True)
@@ -91,6 +93,11 @@ class _View:
         """Whether the id was listed here, or made here since."""
         listed = self.listing is not None and vm_id in self.listing.by_id
         return listed or vm_id in self.made_ids
+
+    def lists_live(self, vm_id: str) -> bool:
+        """Whether the listing counts a VM of this id."""
+        listed = self.listing.by_id.get(vm_id, ()) if self.listing is not None else ()
+        return any(vm.state in LIVE_STATES for vm in listed)
 
     def copies(self, vm_id: str) -> list[Vm]:
         """As :meth:`vms`, only those of this id."""
@@ -224,7 +231,7 @@ class Fleet:
             listed = view.listing is not None and entry.id in view.listing.by_id
             if entry.phase in COUNTED_PHASES and not listed:
                 added[entry.cloud].append((entry.type, entry.phase is Phase.CREATING))
-            elif entry.phase is Phase.DELETED and listed:
+            elif entry.phase in UNCOUNTED_PHASES and view.lists_live(entry.id):
                 removed[entry.cloud].append(entry.type)
         return {
             name: self._use(view, added[name], removed[name], book)

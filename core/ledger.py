@@ -11,6 +11,7 @@ The life of an entry, one for each VM id and cloud::
        |  \--refusal--> (removed)
        \--answer lost--> DOUBTFUL --request failed or VM deleted--> ABANDONED
     any --VM deleted--> DELETED --(expires)
+       \--that has sessions--> DRAINING --they are over, or its time is--> DELETED
     ABANDONED --engine sees it twice--> REAPING --> (removed)
     ABANDONED --same idempotency key comes again--> (removed: the VM is wanted after all)
 """
@@ -44,8 +45,13 @@ class Phase(StrEnum):
     CREATED = "created"
     DOUBTFUL = "doubtful"
     DELETED = "deleted"
+    DRAINING = "draining"
     ABANDONED = "abandoned"
     REAPING = "reaping"
+
+
+#: Phases of what is not wanted any more and may still be listed.
+LEAVING = frozenset({Phase.DELETED, Phase.DRAINING, Phase.REAPING})
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -156,10 +162,18 @@ class Ledger:
         for key in done:
             del self._book.entries[key]
 
-    def entry(self, vm_id: str, cloud: str, type_name: str, phase: Phase, lasts: float) -> Entry:
-        """A new entry of now that expires after ``lasts`` seconds."""
+    def entry(
+        self,
+        vm_id: str,
+        cloud: str,
+        type_name: str,
+        phase: Phase,
+        lasts: float,
+        at: float | None = None,
+    ) -> Entry:
+        """A new entry that expires after ``lasts`` seconds, of now or of an earlier moment."""
         now = self._clock.time()
-        return Entry(vm_id, cloud, type_name, phase, now, now + lasts)
+        return Entry(vm_id, cloud, type_name, phase, now if at is None else at, now + lasts)
 
     async def _read(self) -> None:
         stored = await self._store.get(self._key)

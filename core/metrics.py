@@ -26,6 +26,16 @@ HELP = {
     "engine_leader": "1 in the replica whose engine is at work.",
     "engine_cycle_seconds": "Rounds of the engine.",
     "reloads": "Configuration reloads by outcome.",
+    "relay_up": "1 while an application's relay answers the engine.",
+    "relay_vms": "VMs that a relay brings traffic to, by application and the relay's state.",
+    "relay_drains": "VMs that drain, by application.",
+    "relay_drain_seconds": "Drains that are over, by application and how they ended: empty (no "
+    "session was left), deadline, or down (the VM was).",
+    "relay_backends": "In a relay's process: its backends, all, ready and draining.",
+    "relay_sessions": "In a relay's process: sessions of all backends.",
+    "relay_requests": "In a relay's process: what it was asked over its control channel.",
+    "relay_control_refused": "In a relay's process: clients of its control channel that were "
+    "turned away, by reason.",
 }
 
 

@@ -16,7 +16,12 @@ from isoneph.core import identity
 
 
 class VmState(StrEnum):
-    """What a VM is doing, as its cloud tells it."""
+    """What a VM is doing: as its cloud tells it (:data:`CLOUD_STATES`) or, of one that is ACTIVE
+    there, as the application's relay does.
+
+    Cloud drivers never return the relay's states, and nothing is decided by them but what is
+    shown and waited for; :mod:`isoneph.core.relayed` puts them on.
+    """
 
     BUILDING = "BUILDING"
     ACTIVE = "ACTIVE"
@@ -25,8 +30,25 @@ class VmState(StrEnum):
     DELETING = "DELETING"
     #: The cloud cannot be asked at the moment; this was there when it last could be.
     UNKNOWN = "UNKNOWN"
+    #: ACTIVE, and its relay gives it sessions.
+    READY = "READY"
+    #: READY, and it has sessions.
+    SERVING = "SERVING"
+    #: It is to be removed, gets no new sessions, and may keep those that it has for a while.
+    DRAINING = "DRAINING"
 
 
+#: The states that clouds know.
+CLOUD_STATES = frozenset(
+    {
+        VmState.BUILDING,
+        VmState.ACTIVE,
+        VmState.STOPPED,
+        VmState.ERROR,
+        VmState.DELETING,
+        VmState.UNKNOWN,
+    }
+)
 #: States of a VM that serves or soon will: what placement counts.
 LIVE_STATES = frozenset({VmState.BUILDING, VmState.ACTIVE, VmState.STOPPED, VmState.UNKNOWN})
 
@@ -60,12 +82,31 @@ class VmRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RelayView:
+    """How its application's relay sees a VM.
+
+    ``sessions`` is None when that is not known; ``text`` says why it is not ``ready``;
+    ``drain_deadline`` is when it is removed whatever it still has. ``stale`` says that the
+    relay does not answer: this was so when it last did.
+    """
+
+    ready: bool = False
+    sessions: int | None = None
+    text: str = ""
+    draining_since: float | None = None
+    drain_deadline: float | None = None
+    stale: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Vm:
     """A VM that exists on a cloud.
 
     ``id`` is isoneph's own and survives failover, ``cloud_id`` is the cloud's. ``addresses``
     maps a network's name to the VM's addresses on it. ``fault`` says why, in ERROR;
     ``fault_code`` is the code of the :class:`~isoneph.core.errors.CloudError` that it amounts to.
+    ``relay`` is there when the balancer shows a VM that a relay brings traffic to; of a driver
+    it is None.
     """
 
     id: str
@@ -84,6 +125,7 @@ class Vm:
     request_digest: str = ""
     near: str | None = None
     pinned_to: str | None = None
+    relay: RelayView | None = None
 
     @staticmethod
     def from_tags(
@@ -257,11 +299,13 @@ class VictimRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VictimCandidate:
-    """A VM that could be taken away; ``position`` is its cloud's place in the configuration."""
+    """A VM that could be taken away; ``position`` is its cloud's place in the configuration,
+    ``sessions`` how many its relay says that it has (None: not known, or there is no relay)."""
 
     vm: Vm
     position: int
     use: CloudUse
+    sessions: int | None = None
 
 
 class Weight(NamedTuple):
@@ -364,11 +408,13 @@ class Creation:
 class Deletion:
     """What a delete took away: ``vm`` None when it was gone already.
 
-    ``ranking`` says why this one, when the balancer picked.
+    ``ranking`` says why this one, when the balancer picked. ``draining`` says that it is not
+    gone yet: it goes when its sessions are over, at the latest at the drain's deadline.
     """
 
     vm: Vm | None
     ranking: Ranking | None = None
+    draining: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -35,7 +35,7 @@ from isoneph.core.errors import (
 )
 from isoneph.core.fleet import Fleet
 from isoneph.core.gateway import CloudGateway
-from isoneph.core.ledger import DOUBT_FOR, SETTLED_FOR, Book, Entry, Ledger, Phase
+from isoneph.core.ledger import DOUBT_FOR, LEAVING, SETTLED_FOR, Book, Entry, Ledger, Phase
 from isoneph.core.model import (
     Candidate,
     CloudUse,
@@ -268,7 +268,7 @@ class Placer:
         """The VM, when a cloud that could not be asked before shows it by now."""
         for vm in self._fleet.copies(plan.id):
             entry = book.get(vm.id, vm.cloud)
-            leaving = entry is not None and entry.phase in (Phase.DELETED, Phase.REAPING)
+            leaving = entry is not None and entry.phase in LEAVING
             failed = vm.state in (VmState.ERROR, VmState.DELETING)
             if vm.attempt >= plan.attempt and not failed and not leaving:
                 return vm
@@ -285,7 +285,7 @@ class Placer:
     async def _settle(self, plan: Plan, cloud: str) -> None:
         def settle(book: Book) -> None:
             entry = book.get(plan.id, cloud)
-            if entry is None or entry.phase not in (Phase.DELETED, Phase.REAPING):
+            if entry is None or entry.phase not in LEAVING:
                 book.set(self._ledger.entry(plan.id, cloud, plan.type, Phase.CREATED, SETTLED_FOR))
 
         try:

@@ -1,4 +1,9 @@
-"""Removing VMs: a chosen one, or the one that the victim policies pick."""
+"""Removing VMs: a chosen one, or the one that the victim policies pick.
+
+One that its application's relay brings traffic to drains first: it is marked in the ledger and at
+the relay, and removed at once only if it has no session then. Otherwise the engine removes it
+later, and tries until its cloud has taken the delete.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +15,7 @@ from functools import partial
 from isoneph.core.errors import CloudError, UnknownVm
 from isoneph.core.fleet import Fleet
 from isoneph.core.gateway import CloudGateway
-from isoneph.core.ledger import DOUBT_FOR, SETTLED_FOR, Book, Ledger, Phase
+from isoneph.core.ledger import DOUBT_FOR, LEAVING, SETTLED_FOR, Book, Entry, Ledger, Phase
 from isoneph.core.model import (
     Deletion,
     Ranking,
@@ -19,8 +24,9 @@ from isoneph.core.model import (
     Vm,
     VmState,
 )
-from isoneph.core.plugin import Clock, Store
+from isoneph.core.plugin import Store
 from isoneph.core.ranking import WeightedPolicy, rank_victims
+from isoneph.core.relayed import Relayed
 from isoneph.core.settings import ApplicationSettings
 
 LOG = logging.getLogger(__name__)
@@ -40,7 +46,7 @@ class Remover:
         ledger: Ledger,
         policies: Sequence[WeightedPolicy],
         store: Store,
-        clock: Clock,
+        relayed: Relayed | None,
     ) -> None:
         self._settings = settings
         self._gateways = gateways
@@ -48,9 +54,9 @@ class Remover:
         self._ledger = ledger
         self._policies = policies
         self._store = store
-        self._clock = clock
+        self._relayed = relayed
 
-    async def delete(self, vm_id: str) -> Deletion:
+    async def delete(self, vm_id: str, *, drain: bool = True) -> Deletion:
         """Remove every copy of a VM; see :meth:`isoneph.core.balancer.Balancer.delete`."""
         await self._fleet.ensure_usable()
         await self._fleet.catch_up(await self._ledger.refresh())
@@ -63,57 +69,81 @@ class Remover:
                 for error in errors.values():
                     raise error
                 return Deletion(vm=None)
+        left = False
         for copy in copies:
-            await self._ledger.update(partial(self._mark, vm=copy))
-            await self._remove_marked(copy)
+            drains = drain and copy is copies[0] and self._drains(copy)
+            promised = await self._ledger.update(partial(self._mark, vm=copy, drains=drains))
+            left = await self._let_go(copy, drains=drains, promised=promised) or left
         await self._disown(vm_id)
-        return Deletion(vm=copies[0])
+        return self._deletion(copies[0], None, draining=left)
 
     async def remove(self, vm: Vm, *, failed: bool = False) -> None:
         """Remove one copy of a VM, of which another may live on; ``failed`` when its cloud could
         not run it. Raises CloudError."""
         await self._gateways[vm.cloud].delete_vm(vm, makes_room=not failed)
         self._fleet.note_gone(vm)
+        if self._relayed is not None:
+            self._relayed.note_removed(vm)
         LOG.info("vm %s (%s) removed from %s", vm.id, vm.type, vm.cloud)
 
-    async def _remove_marked(self, vm: Vm) -> None:
-        """Remove a VM that the ledger counts as gone; when that fails, it counts again."""
+    async def _let_go(self, vm: Vm, *, drains: bool, promised: bool = False) -> bool:
+        """Remove a VM that is marked, or have the engine do it when it has drained; whether that
+        is so. Raises CloudError; the VM counts again then, unless it drains: that was ``promised``
+        to somebody before, or can be promised now because it will be remembered."""
+        relayed = self._relayed
+        if drains and relayed is not None and await relayed.begin(vm):
+            LOG.info("vm %s (%s) on %s drains", vm.id, vm.type, vm.cloud)
+            return True
         try:
             await self.remove(vm)
-        except CloudError:
-            await self._ledger.update(lambda book: book.drop(vm.id, vm.cloud))
+        except CloudError as error:
+            if not promised and not (drains and relayed is not None and relayed.remembers(vm)):
+                await self._ledger.update(lambda book: book.drop(vm.id, vm.cloud))
+            elif drains:
+                LOG.warning("vm %s: drained, not removed yet: %s", vm.id, error.message)
+                return True
             raise
+        if self._is_draining(vm):  # it was, until now, so that nothing could be lost
+            await self._ledger.update(lambda book: book.set(self._deleted(vm)))
+        return False
 
     async def delete_any(
-        self, type_name: str | None, cloud: str | None, key: str | None
+        self, type_name: str | None, cloud: str | None, key: str | None, *, drain: bool = True
     ) -> Deletion:
         """Pick a VM and remove it; when its cloud does not answer, pick one elsewhere."""
         choice = f"choice/{self._settings.name}/{_key_digest(key)}" if key is not None else None
         if choice is not None and (stored := await self._store.get(choice)) is not None:
-            return await self.delete(stored.value.decode())
+            return await self.delete(stored.value.decode(), drain=drain)
         avoid: dict[str, CloudError] = dict(await self._fleet.ensure_usable())
         await self._fleet.catch_up(await self._ledger.refresh())
+        if self._relayed is not None:
+            await self._relayed.look(0.0)
         while True:
-            victim, ranking = await self._choose(type_name, cloud, avoid)
+            victim, ranking, drains = await self._choose(type_name, cloud, avoid, drain=drain)
             if choice is not None:
                 await self._store.put(choice, victim.id.encode(), ttl=CHOICE_FOR)
             try:
-                await self._remove_marked(victim)
+                left = await self._let_go(victim, drains=drains)
             except CloudError as error:
                 if not error.failover:
                     raise
                 avoid[victim.cloud] = error
                 continue
             await self._disown(victim.id)
-            return Deletion(vm=victim, ranking=ranking)
+            return self._deletion(victim, ranking, draining=left)
 
     async def _choose(
-        self, type_name: str | None, cloud: str | None, avoid: Mapping[str, CloudError]
-    ) -> tuple[Vm, Ranking]:
+        self,
+        type_name: str | None,
+        cloud: str | None,
+        avoid: Mapping[str, CloudError],
+        *,
+        drain: bool,
+    ) -> tuple[Vm, Ranking, bool]:
         """The best victim, counted as gone from now on, so that others at the same time pick
-        others."""
+        others; and whether it drains first."""
 
-        def choose(book: Book) -> tuple[Vm, Ranking]:
+        def choose(book: Book) -> tuple[Vm, Ranking, bool]:
             use = self._fleet.use(book)
             positions = {name: place for place, name in enumerate(self._settings.clouds)}
             vms = {
@@ -123,10 +153,15 @@ class Remover:
                 and vm.state is not VmState.DELETING
                 and type_name in (None, vm.type)
                 and cloud in (None, vm.cloud)
-                and not _leaving(book, vm)
+                and not self.leaving(book, vm)
             }
             candidates = [
-                VictimCandidate(vm=vm, position=positions[vm.cloud], use=use[vm.cloud])
+                VictimCandidate(
+                    vm=vm,
+                    position=positions[vm.cloud],
+                    use=use[vm.cloud],
+                    sessions=None if self._relayed is None else self._relayed.sessions(vm),
+                )
                 for vm in vms.values()
             ]
             request = VictimRequest(application=self._settings.name, fleet=use)
@@ -134,8 +169,9 @@ class Remover:
             if ranking.best is None:
                 raise self._nothing(type_name, cloud, avoid)
             victim = vms[ranking.best.candidate]
-            self._mark(book, victim)
-            return victim, ranking
+            drains = drain and self._drains(victim)
+            self._mark(book, victim, drains=drains)
+            return victim, ranking, drains
 
         return await self._ledger.update(choose)
 
@@ -149,8 +185,40 @@ class Remover:
         place = f" on {cloud}" if cloud is not None else ""
         return UnknownVm(f"{self._settings.name} has no VM{kind}{place} to take away")
 
-    def _mark(self, book: Book, vm: Vm) -> None:
-        book.set(self._ledger.entry(vm.id, vm.cloud, vm.type, Phase.DELETED, SETTLED_FOR))
+    def leaving(self, book: Book, vm: Vm) -> bool:
+        """Whether a VM is being removed, or drains to be."""
+        entry = book.get(vm.id, vm.cloud)
+        if entry is not None and entry.phase in LEAVING:
+            return True
+        return self._relayed is not None and self._relayed.draining_since(vm) is not None
+
+    def _drains(self, vm: Vm) -> bool:
+        """Whether a VM must drain before it goes. Raises RelayUnreachable where it cannot."""
+        if self._relayed is None or not self._relayed.may_have_sessions(vm):
+            return False
+        self._relayed.check()
+        return True
+
+    def _deletion(self, vm: Vm, ranking: Ranking | None, *, draining: bool) -> Deletion:
+        shown = self._relayed.show(vm) if draining and self._relayed is not None else vm
+        return Deletion(vm=shown, ranking=ranking, draining=draining)
+
+    def _mark(self, book: Book, vm: Vm, *, drains: bool) -> bool:
+        """Count a VM as gone; whether it drained already, as it then does until it is gone."""
+        relayed = self._relayed
+        promised = relayed is not None and relayed.draining_since(vm) is not None
+        if relayed is not None and (drains or promised):
+            book.set(relayed.draining(vm))
+        else:
+            book.set(self._deleted(vm))
+        return promised
+
+    def _deleted(self, vm: Vm) -> Entry:
+        return self._ledger.entry(vm.id, vm.cloud, vm.type, Phase.DELETED, SETTLED_FOR)
+
+    def _is_draining(self, vm: Vm) -> bool:
+        entry = self._ledger.book.get(vm.id, vm.cloud)
+        return entry is not None and entry.phase is Phase.DRAINING
 
     async def _disown(self, vm_id: str) -> None:
         """Whatever may still appear under this id has no owner any more."""
@@ -165,11 +233,6 @@ class Remover:
                     )
 
         await self._ledger.update(disown)
-
-
-def _leaving(book: Book, vm: Vm) -> bool:
-    entry = book.get(vm.id, vm.cloud)
-    return entry is not None and entry.phase in (Phase.DELETED, Phase.REAPING)
 
 
 def _key_digest(key: str) -> str:

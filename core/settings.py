@@ -65,6 +65,37 @@ class HealingSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PartSettings:
+    """A plugin that another one is put together from: its driver, its options, its own parts."""
+
+    driver: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    parts: Mapping[str, PartSettings] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RelaySettings:
+    """What carries an application's traffic to its VMs; durations in seconds.
+
+    ``network`` is the one whose addresses of a VM are used (None: the VM's first); ``types`` are
+    the VM types that get traffic (None: all). ``control`` is where the relay's process is spoken
+    to: the path of a Unix socket, or HOST:PORT with a shared secret in ``control_secret_file``;
+    None is the socket of that application in this user's runtime directory. ``metrics`` is
+    where the process shows its figures, HOST:PORT, if it does.
+    """
+
+    driver: str
+    network: str | None = None
+    types: Sequence[str] | None = None
+    drain: float = 300.0
+    control: str | None = None
+    control_secret_file: str | None = None
+    metrics: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    parts: Mapping[str, PartSettings] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ApplicationSettings:
     """One file of ``applications/``.
 
@@ -81,6 +112,8 @@ class ApplicationSettings:
     tokens: Sequence[TokenSettings] = ()
     #: What is to be there on its clouds first, by the driver that it is written for.
     prepare: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    #: What carries its traffic, if isoneph is to see to that.
+    relay: RelaySettings | None = None
     healing: HealingSettings = HealingSettings()
     #: Seconds for which a listing of VMs is good enough to decide by.
     freshness: float = 2.0

@@ -27,6 +27,21 @@ Resources = Annotated[
 ]
 
 
+class Relay(Struct, frozen=True):
+    """How the application's relay sees a VM."""
+
+    ready: Annotated[bool, Meta(description="Whether it may get sessions.")]
+    sessions: Annotated[int | None, Meta(description="Those that it has; null when not known.")]
+    text: Annotated[str, Meta(description="Why it is not ready, in words.")]
+    draining_since: Annotated[Seconds | None, Meta(description="Null while it does not drain.")]
+    drain_deadline: Annotated[
+        Seconds | None, Meta(description="When it is removed, whatever sessions it still has.")
+    ]
+    stale: Annotated[
+        bool, Meta(description="Whether the relay does not answer: so it was when it last did.")
+    ]
+
+
 class Vm(Struct, frozen=True):
     """A virtual machine."""
 
@@ -36,7 +51,13 @@ class Vm(Struct, frozen=True):
     cloud: str
     cloud_id: Annotated[str, Meta(description="The cloud's own id of it.")]
     name: Annotated[str, Meta(description="Its name in the cloud.")]
-    state: Annotated[VmState, Meta(description="UNKNOWN while its cloud cannot be asked.")]
+    state: Annotated[
+        VmState,
+        Meta(
+            description="UNKNOWN while its cloud cannot be asked. Of an ACTIVE one that a relay "
+            "brings traffic to, READY, SERVING or DRAINING."
+        ),
+    ]
     attempt: Annotated[int, Meta(description="How often it was placed, the first being 1.")]
     placed_at: Seconds
     addresses: Annotated[Mapping[str, Sequence[str]], Meta(description="Its addresses by network.")]
@@ -44,6 +65,9 @@ class Vm(Struct, frozen=True):
     fault: Annotated[str | None, Meta(description="Why it is in ERROR.")]
     fault_code: Annotated[str | None, Meta(description="The kind of fault, as in problems.")]
     near: Annotated[str | None, Meta(description="What it was wanted near to.")]
+    relay: Annotated[
+        Relay | UnsetType, Meta(description="Absent where no relay brings traffic to it.")
+    ] = UNSET
 
 
 class Reason(Struct, frozen=True):
@@ -123,7 +147,13 @@ class VmList(Struct, frozen=True):
 class Removal(Struct, frozen=True):
     """The VM that was taken away, and why this one."""
 
-    vm: Annotated[Vm | None, Meta(description="Null when a retry finds that it is gone already.")]
+    vm: Annotated[
+        Vm | None,
+        Meta(
+            description="Null when a retry finds that it is gone already. DRAINING when it goes "
+            "as soon as its sessions are over."
+        ),
+    ]
     ranking: Annotated[
         Sequence[Verdict] | None,
         Meta(description="The best candidates; null when a retry repeats an earlier choice."),
@@ -228,6 +258,19 @@ def vm_of(vm: model.Vm) -> Vm:
         vm.fault,
         vm.fault_code,
         vm.near,
+        UNSET if vm.relay is None else relay_of(vm.relay),
+    )
+
+
+def relay_of(view: model.RelayView) -> Relay:
+    """A relay's view of a VM as the API shows it."""
+    return Relay(
+        view.ready,
+        view.sessions,
+        view.text,
+        view.draining_since,
+        view.drain_deadline,
+        view.stale,
     )
 
 

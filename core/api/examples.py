@@ -17,6 +17,7 @@ from isoneph.core.api.answers import (
     Placement,
     Reason,
     Refusal,
+    Relay,
     Removal,
     Verdict,
     Vm,
@@ -65,10 +66,23 @@ _BUILDING = structs.astuple(structs.replace(VM, state=VmState.BUILDING))
 PLACED_VM = PlacedVm(*_BUILDING, placement=_STORY, existed=False)
 EXISTING_VM = PlacedVm(*_ACTIVE, placement=_STORY, existed=True)
 SHOWN_VM = PlacedVm(*_ACTIVE, placement=_STORY)
+DRAINING_VM = structs.replace(
+    VM,
+    state=VmState.DRAINING,
+    relay=Relay(
+        ready=True,
+        sessions=17,
+        text="",
+        draining_since=_AT + 3600,
+        drain_deadline=_AT + 3900,
+        stale=False,
+    ),
+)
 VM_LIST = VmList([VM], 1, [])
 REMOVAL = Removal(
     VM, [Verdict(_ID, 1.0, [Reason("largest-cloud", "on quebec with 5 VMs", 5.0, 1.0)])]
 )
+DRAINING_REMOVAL = Removal(DRAINING_VM, REMOVAL.ranking)
 
 TYPE = VmType(
     "mme_worker",

@@ -20,6 +20,9 @@ from isoneph.core.api.reading import JSON, check_accept, read_body, read_key, re
 from isoneph.core.api.tracing import CLIENT_GONE, Request, Tracer
 from isoneph.core.application import Application, Deployment
 
+OK = 200
+NO_CONTENT = 204
+
 #: What a handler returns: a structure, or the finished bytes; with another status than 200 or
 #: headers, a :class:`Reply`; None for no content.
 Handler = Callable[..., Awaitable[Any]]
@@ -145,7 +148,8 @@ def operation(**declared: Any) -> Callable[[Handler], Responder]:
     by name, ``query``, ``body`` and ``key``; ``req`` always.
     """
     spec = Operation(**declared)
-    media_type = next(iter(spec.answers.values())).media_type
+    media_types = {status: answer.media_type for status, answer in spec.answers.items()}
+    media_type = next(iter(media_types.values()))
 
     def decorate(handler: Handler) -> Responder:
         @functools.wraps(handler)
@@ -172,7 +176,7 @@ def operation(**declared: Any) -> Callable[[Handler], Responder]:
             except asyncio.CancelledError:
                 resource.context.tracer.ended(req, CLIENT_GONE)
                 raise
-            _write(resp, answer, media_type)
+            _write(resp, answer, media_types)
 
         respond.operation = spec  # type: ignore[attr-defined]  # read by operation_of
         return respond
@@ -186,13 +190,14 @@ def operation_of(responder: Any) -> Operation:
     return declared
 
 
-def _write(resp: falcon.asgi.Response, answer: Any, media_type: str | None) -> None:
+def _write(resp: falcon.asgi.Response, answer: Any, media_types: Mapping[int, str | None]) -> None:
+    status = NO_CONTENT if answer is None else OK
     if isinstance(answer, Reply):
-        resp.status = answer.status
+        status = answer.status
         resp.set_headers(dict(answer.headers))
         answer = answer.answer
-    if media_type is None:
-        resp.status = 204
-        return
-    resp.content_type = media_type
-    resp.data = answer if isinstance(answer, bytes) else encode(answer)
+    resp.status = status
+    media_type = media_types[status]
+    if media_type is not None:
+        resp.content_type = media_type
+        resp.data = answer if isinstance(answer, bytes) else encode(answer)

@@ -25,8 +25,18 @@ TagName = Annotated[str, Meta(pattern=f"^(?!{identity.PREFIX}){identity.TAG_PATT
 TagValue = Annotated[str, Meta(max_length=identity.MAX_TAG_VALUE, pattern=_PRINTABLE)]
 Tags = Annotated[Mapping[TagName, TagValue], Meta(max_length=identity.MAX_TAGS)]
 Wait = Annotated[
-    Literal["ACTIVE"] | UnsetType,
-    Meta(description="Answer when the VM is in this state, not at once."),
+    Literal["ACTIVE", "READY"] | UnsetType,
+    Meta(
+        description="Answer when the VM is in this state, not at once. READY is for applications "
+        "with a relay; what is READY or SERVING is ACTIVE too."
+    ),
+]
+Drain = Annotated[
+    bool,
+    Meta(
+        description="Whether a VM that has sessions keeps them until they are over, at the longest "
+        "for the `drain` of the application's relay; false removes it at once."
+    ),
 ]
 Timeout = Annotated[
     Annotated[float, Meta(ge=0)] | UnsetType,
@@ -72,6 +82,13 @@ class VictimQuery(Query, frozen=True, kw_only=True):
 
     type: Annotated[Name | UnsetType, Meta(description="Only VMs of this type.")] = UNSET
     cloud: Annotated[Name | UnsetType, Meta(description="Only VMs on this cloud.")] = UNSET
+    drain: Drain = True
+
+
+class DrainQuery(Query, frozen=True, kw_only=True):
+    """What becomes of a VM's sessions."""
+
+    drain: Drain = True
 
 
 class VmCreate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 from urllib.parse import quote, urlencode
 
 from msgspec import UNSET, UnsetType
 
 from isoneph.core import identity, model
-from isoneph.core.api import examples
+from isoneph.core.api import examples, waiting
 from isoneph.core.api.answers import (
     PlacedVm,
     PlacedVms,
     Removal,
+    Vm,
     VmList,
     encode,
     placed_vm_of,
@@ -24,13 +23,20 @@ from isoneph.core.api.answers import (
     silence_of,
     vm_of,
 )
-from isoneph.core.api.operations import Answer, ApplicationResource, Context, Reply, operation
+from isoneph.core.api.operations import Answer, Context, Reply, operation
 from isoneph.core.api.problems import NotReady, Refused
-from isoneph.core.api.requests import DEFAULT_WAIT, VictimQuery, VmCreate, VmListQuery, WaitQuery
+from isoneph.core.api.requests import DrainQuery, VictimQuery, VmCreate, VmListQuery, WaitQuery
 from isoneph.core.api.tracing import Request
+from isoneph.core.api.waiting import Awaited, WaitingResource, check_reachable
 from isoneph.core.application import Application
 from isoneph.core.balancer import Balancer
-from isoneph.core.errors import CloudError, IsonephError, UnknownCloud, UnknownType, UnknownVm
+from isoneph.core.errors import (
+    CloudError,
+    IsonephError,
+    UnknownCloud,
+    UnknownType,
+    UnknownVm,
+)
 from isoneph.core.model import Creation, Placed, VmState
 
 #: What can be done with a VM that an answer shows.
@@ -45,47 +51,7 @@ CLOUD_PROBLEMS = (
     "outcome_unknown",
 )
 STORE_PROBLEMS = ("lease_taken", "store_unavailable")
-WAIT_PROBLEMS = ("bad_request", "wait_timeout", "shutting_down")
-
-
-class WaitingResource(ApplicationResource):
-    """A resource whose operations can wait for VMs."""
-
-    def patience(self, query: WaitQuery) -> float | None:
-        """The seconds to wait, None for not at all. Raises Refused."""
-        longest = self.deployment.settings.service.max_wait
-        if query.wait is UNSET:
-            if query.timeout is not UNSET:
-                raise Refused("bad_request", "timeout means something only with wait=ACTIVE")
-            return None
-        if query.timeout is UNSET:
-            return min(DEFAULT_WAIT, longest)
-        if query.timeout > longest:
-            raise Refused("bad_request", f"timeout: expected at most {longest:g} seconds")
-        return query.timeout
-
-    async def ready(
-        self, balancer: Balancer, ids: Sequence[str], patience: float
-    ) -> list[model.Vm]:
-        """Wait until all of these VMs are ACTIVE. Raises what :meth:`Balancer.wait` raises, and
-        Refused when the service is stopped meanwhile."""
-        waits = [
-            asyncio.create_task(balancer.wait(vm_id, VmState.ACTIVE, patience)) for vm_id in ids
-        ]
-        closing = asyncio.create_task(self.context.closing.wait())
-        left: set[asyncio.Task[Any]] = {closing, *waits}
-        try:
-            while left != {closing}:
-                done, left = await asyncio.wait(left, return_when=asyncio.FIRST_COMPLETED)
-                if closing in done:
-                    raise Refused("shutting_down", "the service is being stopped; wait again")
-                for task in done:
-                    task.result()
-            return [task.result() for task in waits]
-        finally:
-            for task in (closing, *waits):
-                task.cancel()
-            await asyncio.gather(closing, *waits, return_exceptions=True)
+DRAIN_PROBLEMS = ("relay_unreachable",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,11 +106,12 @@ class VmCollection(WaitingResource):
             "unknown_cloud",
             "unknown_type",
             "idempotency_key_reused",
+            "vm_leaving",
             "invalid_request",
             "placement_failed",
             *CLOUD_PROBLEMS,
             *STORE_PROBLEMS,
-            *WAIT_PROBLEMS,
+            *waiting.PROBLEMS,
         ),
     )
     async def on_post(
@@ -157,21 +124,22 @@ class VmCollection(WaitingResource):
         key: str | None,
     ) -> Reply:
         """Create VMs."""
-        patience = self.patience(query)
+        awaited = self.awaited(query)
         balancer = application.balancer
+        check_reachable(balancer, body.type, awaited)
         creation = await balancer.create(body.request(key))
-        if patience is not None:
-            creation = await self._ready(balancer, creation, patience)
+        if awaited is not None:
+            creation = await self._ready(balancer, creation, awaited)
         made = [_placed(balancer, one) for one in creation.placed]
         status = 200 if all(one.existed for one in creation.placed) else 201
         if (body.count or 1) > 1:
             return Reply(PlacedVms(made, creation.failures), status)
         return Reply(made[0], status, {"location": f"{req.raw_path}/{made[0].id}"})
 
-    async def _ready(self, balancer: Balancer, creation: Creation, patience: float) -> Creation:
+    async def _ready(self, balancer: Balancer, creation: Creation, awaited: Awaited) -> Creation:
         ids = [one.vm.id for one in creation.placed]
         try:
-            vms = await self.ready(balancer, ids, patience)
+            vms = await self.ready(balancer, ids, awaited)
         except (IsonephError, Refused) as error:
             raise NotReady(error, ids) from error
         placed = [
@@ -228,12 +196,18 @@ class VmCollection(WaitingResource):
     @operation(
         name="remove_any_vm",
         summary="Remove a VM of the balancer's choice",
-        text="The application's victim policies choose.",
+        text="The application's victim policies choose. With a relay, one that has sessions "
+        "drains first.",
         scope="write",
         query=VictimQuery,
         keyed=True,
         answers={
             200: Answer(text="It is removed.", types=(Removal,), example=examples.REMOVAL),
+            202: Answer(
+                text="It drains, and is removed as soon as its sessions are over.",
+                types=(Removal,),
+                example=examples.DRAINING_REMOVAL,
+            ),
         },
         problems=(
             "unknown_cloud",
@@ -241,19 +215,21 @@ class VmCollection(WaitingResource):
             "unknown_vm",
             *CLOUD_PROBLEMS,
             *STORE_PROBLEMS,
+            *DRAIN_PROBLEMS,
         ),
     )
     async def on_delete(
         self, application: Application, *, req: Request, query: VictimQuery, key: str | None
-    ) -> Removal:
+    ) -> Reply:
         """Remove a VM of the balancer's choice."""
         deletion = await application.balancer.delete_any(
-            type_name=query.type or None, cloud=query.cloud or None, key=key
+            type_name=query.type or None, cloud=query.cloud or None, key=key, drain=query.drain
         )
-        return Removal(
+        removal = Removal(
             None if deletion.vm is None else vm_of(deletion.vm),
             None if deletion.ranking is None else ranking_of(deletion.ranking),
         )
+        return Reply(removal, 202 if deletion.draining else 200)
 
 
 class OneVm(WaitingResource):
@@ -273,21 +249,22 @@ class OneVm(WaitingResource):
                 links={"remove_vm": ("vm_id", "id")},
             )
         },
-        problems=("unknown_vm", "placement_failed", *CLOUD_PROBLEMS, *WAIT_PROBLEMS),
+        problems=("unknown_vm", "placement_failed", *CLOUD_PROBLEMS, *waiting.PROBLEMS),
     )
     async def on_get(
         self, application: Application, *, req: Request, vm_id: str, query: WaitQuery
     ) -> PlacedVm:
         """Show a VM."""
         balancer = application.balancer
-        patience = self.patience(query)
+        awaited = self.awaited(query)
         if not identity.is_id(vm_id):
             raise UnknownVm(f"'{vm_id}' is not the id of a VM")
-        if patience is None:
+        if awaited is None or awaited[0] is VmState.READY:
             vm = await balancer.get(vm_id)
-        else:
+            check_reachable(balancer, vm.type, awaited)
+        if awaited is not None:
             try:
-                vm = (await self.ready(balancer, [vm_id], patience))[0]
+                vm = (await self.ready(balancer, [vm_id], awaited))[0]
             except UnknownVm:
                 raise
             except (IsonephError, Refused) as error:
@@ -300,14 +277,28 @@ class OneVm(WaitingResource):
     @operation(
         name="remove_vm",
         summary="Remove a VM",
-        text="Removing what is gone succeeds.",
+        text="Removing what is gone succeeds. With a relay, a VM that has sessions drains first.",
         scope="write",
-        answers={204: Answer(text="It is removed, or was gone already.", media_type=None)},
-        problems=("unknown_vm", *CLOUD_PROBLEMS, *STORE_PROBLEMS),
+        query=DrainQuery,
+        answers={
+            204: Answer(text="It is removed, or was gone already.", media_type=None),
+            202: Answer(
+                text="It drains, and is removed as soon as its sessions are over.",
+                types=(Vm,),
+                example=examples.DRAINING_VM,
+                links={"get_vm": ("vm_id", "id")},
+            ),
+        },
+        problems=("unknown_vm", *CLOUD_PROBLEMS, *STORE_PROBLEMS, *DRAIN_PROBLEMS),
     )
-    async def on_delete(self, application: Application, *, req: Request, vm_id: str) -> None:
+    async def on_delete(
+        self, application: Application, *, req: Request, vm_id: str, query: DrainQuery
+    ) -> Reply | None:
         """Remove a VM."""
-        await application.balancer.delete(vm_id)
+        deletion = await application.balancer.delete(vm_id, drain=query.drain)
+        if deletion.vm is None or not deletion.draining:
+            return None
+        return Reply(vm_of(deletion.vm), 202)
 
 
 def _placed(balancer: Balancer, one: Placed) -> PlacedVm:

@@ -25,6 +25,9 @@ WAIT = 10.0
 #: VMs that the API gives on one page at most.
 PAGE = 1000
 
+#: What makes a delete not wait for sessions.
+_AT_ONCE: Mapping[str, str] = {"drain": "false"}
+
 Json = dict[str, Any]
 
 _HINTS = {
@@ -104,8 +107,9 @@ class Client:
         made = self._send("POST", f"{self._base}/vm", body=body, key=key)
         return made if "vms" in made else {"vms": [made], "failures": []}
 
-    def wait_active(self, vm_id: str, timeout: float) -> Json:
-        """The VM when it is ACTIVE, at the latest after ``timeout`` seconds.
+    def wait(self, vm_id: str, state: str, timeout: float) -> Json:
+        """The VM when it is in ``state``, ACTIVE or READY, at the latest after ``timeout``
+        seconds.
 
         One that fails to boot meanwhile is placed again. Raises Refused with the code
         ``wait_timeout`` when it takes longer.
@@ -113,20 +117,21 @@ class Client:
         deadline = time.monotonic() + timeout
         while True:
             left = max(deadline - time.monotonic(), 0.0)
-            query = {"wait": "ACTIVE", "timeout": f"{min(left, WAIT):.3f}"}
+            query = {"wait": state, "timeout": f"{min(left, WAIT):.3f}"}
             try:
                 return self._send("GET", self._vm(vm_id), query)
             except Refused as refused:
                 if refused.code != "wait_timeout" or left <= WAIT:
                     raise
 
-    def delete_vm(self, vm_id: str) -> None:
-        """Delete one VM; deleting what is gone succeeds."""
-        self._send("DELETE", self._vm(vm_id))
+    def delete_vm(self, vm_id: str, *, drain: bool = True) -> Json:
+        """Delete one VM; deleting what is gone succeeds. The VM while it drains, else nothing."""
+        return self._send("DELETE", self._vm(vm_id), None if drain else _AT_ONCE)
 
-    def delete_any(self, filters: Mapping[str, str], key: str) -> Json:
+    def delete_any(self, filters: Mapping[str, str], key: str, *, drain: bool = True) -> Json:
         """Delete the VM that can be spared best; what it was, and why."""
-        return self._send("DELETE", f"{self._base}/vm", filters, key=key)
+        query = {**filters, **({} if drain else _AT_ONCE)}
+        return self._send("DELETE", f"{self._base}/vm", query, key=key)
 
     def get_cloud(self, name: str) -> Json:
         """One cloud, as the application sees it."""

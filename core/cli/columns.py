@@ -68,6 +68,25 @@ class Limits(FormattableColumn[Mapping[str, Json] | None]):
         )
 
 
+class RelayedBy(FormattableColumn[Json | None]):
+    """How the relay sees a VM; nothing where there is none."""
+
+    def human_readable(self) -> str:
+        """For a table."""
+        if self._value is None:
+            return ""
+        seen = self._value
+        sessions = "not known" if seen["sessions"] is None else seen["sessions"]
+        lines = [f"ready={str(seen['ready']).lower()}", f"sessions={sessions}"]
+        lines += [
+            f"{name}={Time(seen[name]).human_readable()}"
+            for name in ("draining_since", "drain_deadline")
+            if seen[name] is not None
+        ]
+        lines += [seen["text"]] if seen["text"] else []
+        return "\n".join([*lines, *(["the relay does not answer"] if seen["stale"] else [])])
+
+
 class Reasons(FormattableColumn[Sequence[Json]]):
     """What the policies said of a candidate, one a line."""
 

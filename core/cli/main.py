@@ -50,6 +50,8 @@ COMMANDS = {
         "help": "builtins:Help",
         "plugin list": "plugins:ListPlugins",
         "plugin show": "plugins:ShowPlugin",
+        "relay": "relays:RunRelay",
+        "relay status": "relays:ShowRelay",
         "serve": "daemons:Serve",
         "token create": "tokens:CreateToken",
         "type list": "clouds:ListTypes",

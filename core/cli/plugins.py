@@ -87,7 +87,7 @@ class ShowPlugin(DisplayCommand, ShowOne):
         self, parsed_args: argparse.Namespace
     ) -> tuple[tuple[str, ...], tuple[Any, ...]]:
         """What its class tells."""
-        from isoneph.core.config import option_rows  # noqa: PLC0415 (slow; help does without)
+        from isoneph.core.config import option_rows, plugin_rows  # noqa: PLC0415 (slow; help does without)
 
         registry = Registry()
         plugin = registry.load(parsed_args.kind, parsed_args.name)
@@ -98,7 +98,7 @@ class ShowPlugin(DisplayCommand, ShowOne):
             "package": _packages(registry.entry_points(parsed_args.kind)[parsed_args.name]),
             "summary": summary,
             "description": rest.strip(),
-            "options": Options([_described(row) for row in option_rows(plugin.schema)]),
+            "options": Options([_described(row) for row in plugin_rows(plugin)]),
         }
         if issubclass(plugin, Cloud):
             rows = option_rows(plugin.type_schema)

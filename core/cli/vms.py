@@ -14,7 +14,7 @@ from cliff.show import ShowOne
 
 from isoneph.core.cli.access import add_access_options, connect
 from isoneph.core.cli.base import Command, DisplayCommand, given
-from isoneph.core.cli.columns import Addresses, Optional, Pairs, Placement, Time, Why
+from isoneph.core.cli.columns import Addresses, Optional, Pairs, Placement, RelayedBy, Time, Why
 from isoneph.core.cli.failures import CommandFailed, Refused, UsageError
 from isoneph.core.cli.progress import progress
 from isoneph.core.model import VmState
@@ -34,11 +34,27 @@ _COLUMNS = {
     "fault": Optional,
     "fault_code": Optional,
     "near": Optional,
+    "relay": RelayedBy,
+    "sessions": Optional,
+    "drain_deadline": Time,
 }
 _FIELDS = ("id", "type", "cloud", "state", "addresses")
+#: Of what the relay says of a VM, where there is one: they stand beside the others.
+_RELAY_FIELDS = ("sessions", "drain_deadline")
 _MORE_FIELDS = ("placed_at", "name", "cloud_id", "attempt", "tags", "near", "fault", "fault_code")
 
 Table = tuple[Sequence[str], Iterable[Any]]
+
+
+def _with_relay(
+    vms: Sequence[Mapping[str, Any]], fields: Sequence[str]
+) -> tuple[Sequence[Mapping[str, Any]], Sequence[str]]:
+    """The VMs with the relay's fields among their own, if a relay brings traffic to any."""
+    if not any("relay" in vm for vm in vms):
+        return vms, fields
+    nothing = dict.fromkeys(_RELAY_FIELDS)
+    shown = [{**nothing, **vm.get("relay", {}), **vm} for vm in vms]
+    return shown, (*_FIELDS, *_RELAY_FIELDS, *fields[len(_FIELDS) :])
 
 
 def _row(vm: Mapping[str, Any], fields: Iterable[str]) -> tuple[Any, ...]:
@@ -112,8 +128,9 @@ class ListVms(DisplayCommand, Lister):
                 f"cloud {silence['cloud']} cannot be asked, its VMs are shown as last seen: "
                 f"{silence['detail']}"
             )
-        fields = (*_FIELDS, *_MORE_FIELDS) if parsed_args.long else _FIELDS
-        return fields, (_row(vm, fields) for vm in listing.vms)
+        wanted = (*_FIELDS, *_MORE_FIELDS) if parsed_args.long else _FIELDS
+        vms, fields = _with_relay(listing.vms, wanted)
+        return fields, (_row(vm, fields) for vm in vms)
 
 
 class ShowVm(DisplayCommand, ShowOne):
@@ -145,7 +162,8 @@ class CreateVms(DisplayCommand, Lister):
     examples = """\
   isoneph vm create web
   isoneph vm create web --count 10 --min-count 8 --tag role=web
-  isoneph vm create web --near paris --wait --timeout 120"""
+  isoneph vm create web --near paris --wait --timeout 120
+  isoneph vm create web --wait ready"""
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """The options."""
@@ -169,7 +187,15 @@ class CreateVms(DisplayCommand, Lister):
         parser.add_argument(
             "--key", metavar="KEY", help="the idempotency key; a new one by default"
         )
-        parser.add_argument("--wait", action="store_true", help="wait until they are ACTIVE")
+        parser.add_argument(
+            "--wait",
+            nargs="?",
+            const="ACTIVE",
+            type=str.upper,
+            choices=["ACTIVE", "READY"],
+            metavar="STATE",
+            help="wait until they are active, or ready for traffic: where a relay brings it",
+        )
         parser.add_argument(
             "--timeout",
             type=seconds,
@@ -188,7 +214,7 @@ class CreateVms(DisplayCommand, Lister):
             vms = created["vms"]
             if parsed_args.wait:
                 timeout = DEFAULT_WAIT if parsed_args.timeout is None else parsed_args.timeout
-                vms = self._wait(client, vms, timeout)
+                vms = self._wait(client, vms, parsed_args.wait, timeout)
         for failure in created["failures"]:
             self.app.warn(f"not all could be created: {failure}")
         rows = [
@@ -209,9 +235,9 @@ class CreateVms(DisplayCommand, Lister):
             raise
 
     def _wait(
-        self, client: Client, vms: Sequence[Mapping[str, Any]], timeout: float
+        self, client: Client, vms: Sequence[Mapping[str, Any]], state: str, timeout: float
     ) -> Sequence[Mapping[str, Any]]:
-        """The VMs when they are ACTIVE; those that are not in time, as they were."""
+        """The VMs when they are in ``state``; those that are not in time, as they were."""
         deadline = time.monotonic() + timeout
         seen: list[Mapping[str, Any]] = []
         failures: dict[str, CommandFailed] = {}
@@ -219,7 +245,7 @@ class CreateVms(DisplayCommand, Lister):
             for vm in vms:
                 left = max(deadline - time.monotonic(), 0.0)
                 try:
-                    seen.append(client.wait_active(vm["id"], left))
+                    seen.append(client.wait(vm["id"], state, left))
                 except CommandFailed as error:
                     failures[error.message] = error
                     seen.append(vm)
@@ -235,12 +261,14 @@ class DeleteVms(Command):
     """Delete VMs and print the id of each.
 
     Those that are named, or with --any the one that can be spared best by the application's
-    victim policies; why it was that one is told on standard error.
+    victim policies; why it was that one is told on standard error. A VM that has sessions of a
+    relay is drained first: it is gone when they are over.
     """
 
     examples = """\
   isoneph vm delete 2b7c3f6e-9b7e-4c39-9d0a-6f0e4a7b1c55
   isoneph vm delete --any --cloud paris
+  isoneph vm delete --now 2b7c3f6e-9b7e-4c39-9d0a-6f0e4a7b1c55
   isoneph vm list --state ERROR -f value -c id | xargs isoneph vm delete"""
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
@@ -252,6 +280,9 @@ class DeleteVms(Command):
         parser.add_argument("--cloud", metavar="NAME", help="with --any: on this cloud")
         parser.add_argument(
             "--key", metavar="KEY", help="with --any: the idempotency key; a new one by default"
+        )
+        parser.add_argument(
+            "--now", action="store_true", help="at once, whatever sessions they have"
         )
         add_access_options(parser)
         return parser
@@ -268,16 +299,18 @@ class DeleteVms(Command):
         with connect(parsed_args) as client:
             for vm_id in dict.fromkeys(parsed_args.ids):
                 try:
-                    client.delete_vm(vm_id)
+                    left = client.delete_vm(vm_id, drain=not parsed_args.now)
                 except Refused as error:
                     self.exit_code = self.app.report(error)
                 else:
                     print(vm_id, file=self.app.stdout, flush=True)
+                    self._tell_draining(left)
 
     def _delete_any(self, parsed_args: argparse.Namespace) -> None:
         filters = given(parsed_args, "type", "cloud")
         with connect(parsed_args) as client:
-            removal = client.delete_any(filters, parsed_args.key or secrets.token_hex(16))
+            key = parsed_args.key or secrets.token_hex(16)
+            removal = client.delete_any(filters, key, drain=not parsed_args.now)
         vm = removal["vm"]
         if vm is None:
             self.app.warn("what this key deleted is gone already")
@@ -286,3 +319,12 @@ class DeleteVms(Command):
         if removal["ranking"]:
             reasons = "; ".join(reason["text"] for reason in removal["ranking"][0]["reasons"])
             self.app.warn(f"deleted a {vm['type']} on {vm['cloud']}: {reasons}")
+        self._tell_draining(vm)
+
+    def _tell_draining(self, vm: Mapping[str, Any]) -> None:
+        """Say so of a VM that is not gone yet."""
+        relay = vm.get("relay") or {}
+        if vm.get("state") == VmState.DRAINING and relay.get("drain_deadline") is not None:
+            sessions = "" if relay["sessions"] is None else f", {relay['sessions']} sessions"
+            latest = Time(relay["drain_deadline"]).human_readable()
+            self.app.warn(f"{vm['id']} drains{sessions}, until {latest} at the latest")

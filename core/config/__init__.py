@@ -7,7 +7,7 @@
 
 from isoneph.core.config.description import describe
 from isoneph.core.config.loading import Loaded, default_directory, load_clouds, load_settings
-from isoneph.core.config.schema import OptionRow, option_rows
+from isoneph.core.config.schema import OptionRow, option_rows, plugin_rows
 
 __all__ = [
     "Loaded",
@@ -17,4 +17,5 @@ __all__ = [
     "load_clouds",
     "load_settings",
     "option_rows",
+    "plugin_rows",
 ]

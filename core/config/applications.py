@@ -13,6 +13,7 @@ from isoneph.core.config.clouds import Clouds
 from isoneph.core.config.documents import Document, part
 from isoneph.core.config.preparing import read_prepare
 from isoneph.core.config.problems import unknown
+from isoneph.core.config.relaying import read_relay
 from isoneph.core.config.rules import DIGEST, NAME, Each, number, one_of, whole
 from isoneph.core.config.validation import Report, check, check_plugin, load_plugin
 from isoneph.core.config.vm_types import TYPE, check_clouds, read_types
@@ -97,6 +98,10 @@ APPLICATION: OptionSchema = {
         default=dict,
         description="What `isoneph cloud prepare` makes on its clouds, by the clouds' driver.",
     ): {NAME: dict},
+    vol.Optional(
+        "relay",
+        description="What carries its traffic to its VMs: a relay plugin's name, or a mapping.",
+    ): object,
     vol.Optional("tokens", default=list, description="Who may use its API."): Each(TOKEN),
     vol.Optional("healing", default=dict, description="How its VMs are kept whole."): HEALING,
     vol.Optional(
@@ -137,6 +142,7 @@ def read_application(document: Document, clouds: Clouds, registry: Registry) -> 
     parts = {
         "types": read_types(document, used, clouds),
         "prepare": read_prepare(document, used, clouds, registry),
+        "relay": read_relay(document, registry),
         "placement": _policies_of(document, "placement", registry, used),
         "victims": _policies_of(document, "victims", registry, used),
     }

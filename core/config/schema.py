@@ -16,6 +16,7 @@ import voluptuous as vol
 
 from isoneph.core.config.lookup import choices_of, is_literal, items, mappings
 from isoneph.core.config.rules import Each, Rule
+from isoneph.core.plugin import Plugin
 
 _TYPES = {
     str: "text",
@@ -57,6 +58,21 @@ def option_rows(schema: Any) -> Sequence[OptionRow]:
     """The options that ``schema`` takes, in its order, those of nested mappings flattened. A key
     that is free to choose shows as ``*``."""
     return tuple(_rows(schema, ""))
+
+
+def plugin_rows(plugin: type[Plugin]) -> Sequence[OptionRow]:
+    """The options that a plugin takes, the parts that it is put together from first."""
+    parts = (
+        OptionRow(
+            name=key,
+            required=False,
+            default=json.dumps(each.default),
+            type=f"a plugin of kind {each.kind}: its name, or a mapping with `driver` and options",
+            description=" ".join(each.description.split()),
+        )
+        for key, each in plugin.parts.items()
+    )
+    return (*parts, *option_rows(plugin.schema))
 
 
 def _rows(schema: Any, prefix: str) -> Iterator[OptionRow]:

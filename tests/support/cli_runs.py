@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 import httpx
 
+ID = "2b7c3f6e-9b7e-4c39-9d0a-6f0e4a7b1c55"
+
 
 class Result(NamedTuple):
     code: int
@@ -45,3 +47,43 @@ class FakeService:
     def lines(self) -> list[str]:
         """The requests as method and URL from the path on."""
         return [f"{one.method} {one.url.raw_path.decode()}" for one in self.requests]
+
+
+def vm(vm_id: str = ID, **changes: Any) -> dict[str, Any]:
+    """A VM as the service shows it."""
+    return {
+        "id": vm_id,
+        "application": "shop",
+        "type": "web",
+        "cloud": "paris",
+        "cloud_id": "i-1",
+        "name": "shop-web-2b7c3f6e",
+        "state": "BUILDING",
+        "attempt": 1,
+        "placed_at": 1_700_000_000.0,
+        "addresses": {"net": ["10.0.0.1", "10.0.0.2"]},
+        "tags": {"role": "front", "tier": "1"},
+        "fault": None,
+        "fault_code": None,
+        "near": None,
+        **changes,
+    }
+
+
+def placed(vm_id: str = ID, **changes: Any) -> dict[str, Any]:
+    """The same with how it was placed."""
+    ranking = [
+        {
+            "candidate": "paris",
+            "score": 1.0,
+            "reasons": [{"policy": "count", "text": "no VMs here", "value": 0.0, "share": 1.0}],
+        },
+        {
+            "candidate": "rome",
+            "score": None,
+            "reasons": [{"policy": "quota", "text": "full", "value": None, "share": None}],
+        },
+    ]
+    refusal = {"cloud": "oslo", "code": "no_capacity", "text": "no room", "at": 1.0}
+    placement = {"ranking": ranking, "refusals": [refusal]}
+    return vm(vm_id, placement=placement, existed=False, **changes)

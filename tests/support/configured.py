@@ -13,7 +13,17 @@ from voluptuous import Any as OneOf
 from isoneph.core.config import Loaded, load_settings
 from isoneph.core.errors import ConfigInvalid, PluginBroken, PluginMissing
 from isoneph.core.model import Limits, Vm, VmRequest
-from isoneph.core.plugin import Cloud, OptionSchema, Placement, Plugin, Store, Versioned, Victims
+from isoneph.core.plugin import (
+    Cloud,
+    OptionSchema,
+    Part,
+    Placement,
+    Plugin,
+    Relay,
+    Store,
+    Versioned,
+    Victims,
+)
 from isoneph.core.registry import Registry
 
 DIGEST = "0123456789abcdef" * 4
@@ -141,6 +151,50 @@ class NetworkStore(MemoryStore):
     }
 
 
+class WithParts(Plugin):
+    """A part that is put together from parts itself."""
+
+    schema: ClassVar[OptionSchema] = {Optional("mtu", default=1200): All(int, Range(min=1))}
+    parts: ClassVar[Mapping[str, Part]] = {"inner": Part("routers", "plain", "Inside.")}
+
+
+class PlainPart(Plugin):
+    """A part without parts."""
+
+    schema: ClassVar[OptionSchema] = {Optional("depth", default=1): int}
+
+
+class EndlessPart(Plugin):
+    """A part that holds itself."""
+
+    parts: ClassVar[Mapping[str, Part]] = {"again": Part("transports", "endless", "Once more.")}
+
+
+class FakeRelay(Relay):
+    """A relay of which only the schemas are used."""
+
+    schema: ClassVar[OptionSchema] = {
+        Required("listen", description="Where."): [str],
+        Optional("first"): bool,
+        Optional("second"): bool,
+    }
+    parts: ClassVar[Mapping[str, Part]] = {
+        "transport": Part("transports", "auto", "What carries it."),
+    }
+
+    @classmethod
+    def problems(cls, options: Mapping[str, Any]) -> Sequence[str]:
+        return ["first and second do not go together"] if {"first", "second"} <= {*options} else []
+
+    # As above: no verb is ever called.
+
+    async def update(self, backends: Sequence[Any]) -> None:
+        raise NotImplementedError
+
+    async def status(self) -> Mapping[str, Any]:
+        raise NotImplementedError
+
+
 class FakeRegistry(Registry):
     """Has the plugins above; ``broken`` is there and does not load."""
 
@@ -149,6 +203,9 @@ class FakeRegistry(Registry):
         "placement": {"count-balance": CountBalance, "priced": Priced},
         "victims": {"largest-cloud": LargestCloud},
         "stores": {"memory": MemoryStore, "network": NetworkStore},
+        "relays": {"fake": FakeRelay},
+        "routers": {"plain": PlainPart},
+        "transports": {"auto": WithParts, "endless": EndlessPart},
     }
 
     def load(self, kind: str, name: str) -> type[Plugin]:

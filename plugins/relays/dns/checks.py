@@ -20,6 +20,7 @@ from contextlib import suppress
 from typing import Any
 
 from isoneph.core.traffic import Address, Backend
+from isoneph.plugins.relays.dns.servers import reason_of
 
 #: Connections that are tried at once.
 _AT_ONCE = 64
@@ -102,7 +103,7 @@ async def _try(address: Address, seconds: float) -> str | None:
     except TimeoutError:
         return f"no connection within {seconds:g} s"
     except OSError as error:
-        return error.strerror or str(error)
+        return reason_of(error)
     writer.close()
     with suppress(OSError):
         await writer.wait_closed()

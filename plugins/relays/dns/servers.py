@@ -8,6 +8,7 @@ question do not always look at its signature.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
@@ -59,7 +60,7 @@ class NameServer:
         except asyncio.IncompleteReadError:
             raise self._unreachable("it broke off the connection") from None
         except OSError as error:
-            raise self._unreachable(error.strerror or str(error)) from error
+            raise self._unreachable(reason_of(error)) from error
         finally:
             if writer is not None:
                 writer.close()
@@ -165,3 +166,8 @@ class Conversation:
         reason = _REASONS.get(code)
         explained = f"{text}: {reason}" if reason else text
         return RelayRefused(f"name server {self._address} refuses ({explained})")
+
+
+def reason_of(error: OSError) -> str:
+    """What is wrong, in the system's words: asyncio's own repeat the address."""
+    return os.strerror(error.errno) if error.errno else str(error)

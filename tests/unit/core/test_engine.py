@@ -12,13 +12,14 @@ import pytest
 from isoneph.core import identity
 from isoneph.core.balancer import Balancer
 from isoneph.core.clock import SystemClock
-from isoneph.core.engine import Engine, Healer, Sightings
+from isoneph.core.engine import Engine, Healer
 from isoneph.core.errors import PlacementFailed
 from isoneph.core.gateway import CloudGateway
 from isoneph.core.lease import Lease
 from isoneph.core.ledger import Phase
 from isoneph.core.model import CreateRequest, Leftover, Vm, VmState
 from isoneph.core.settings import HealingSettings
+from isoneph.core.sightings import Sightings
 from isoneph.core.testing import FakeClock, NullMetrics, make_environment
 from isoneph.plugins.stores.memory import MemoryStore
 from world import GRACE, World, settle
@@ -243,7 +244,7 @@ async def test_one_dead_cloud_does_not_stop_the_healing_elsewhere(world: World) 
 
 def test_a_thing_must_be_seen_twice_with_the_grace_between() -> None:
     clock = FakeClock()
-    sightings = Sightings(clock)
+    sightings: Sightings[str] = Sightings(clock)
     assert sightings.ripe(["a"], 0) == set()
     clock.advance(5)
     assert sightings.ripe(["a", "b"], 5) == {"a"}

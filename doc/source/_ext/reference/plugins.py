@@ -15,7 +15,7 @@ from sphinx.application import Sphinx
 
 from isoneph.core.plugin import KINDS, Cloud
 from isoneph.core.registry import Registry, group_of
-from reference.options import options_table
+from reference.options import options_table, plugin_options_table
 from reference.text import Generated, code, first_paragraph, heading, plain, table
 
 TITLES = {
@@ -23,6 +23,9 @@ TITLES = {
     "placement": "Placement policies",
     "victims": "Victim policies",
     "stores": "Stores",
+    "relays": "Relays",
+    "routers": "Routers",
+    "transports": "Transports",
 }
 
 
@@ -67,7 +70,7 @@ class PluginPage(Generated):
             "",
             f"*From package* {package}, *entry point* {code(name)} *in* {code(group_of(kind))}.",
             *heading("Options", "-"),
-            *options_table(plugin.schema),
+            *plugin_options_table(plugin),
         ]
         if issubclass(plugin, Cloud):
             lines += heading("Options of a VM type", "-")

@@ -137,18 +137,18 @@ def test_the_token_is_sent(service: FakeService) -> None:
 def test_waits_in_several_requests(service: FakeService) -> None:
     service.problem(504, "wait_timeout", "still BUILDING")
     service.answer({"state": "ACTIVE"})
-    assert client(service).wait_active("v", 25.0) == {"state": "ACTIVE"}
+    assert client(service).wait("v", "ACTIVE", 25.0) == {"state": "ACTIVE"}
     assert service.lines == ["GET /vm/v?wait=ACTIVE&timeout=10.000"] * 2
 
 
 def test_waits_no_longer_than_told(service: FakeService) -> None:
     service.problem(504, "wait_timeout", "still BUILDING")
     with pytest.raises(Refused, match="still BUILDING"):
-        client(service).wait_active("v", 2.0)
+        client(service).wait("v", "ACTIVE", 2.0)
     assert service.requests[0].url.params["timeout"].startswith(("1.99", "2.0"))
 
 
 def test_another_failure_ends_the_wait(service: FakeService) -> None:
     service.problem(404, "unknown_vm", "gone")
     with pytest.raises(Refused, match="gone"):
-        client(service).wait_active("v", 25.0)
+        client(service).wait("v", "ACTIVE", 25.0)

@@ -3,53 +3,12 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
-from cli_runs import FakeService, Isoneph
+from cli_runs import ID, FakeService, Isoneph, placed, vm
 from isoneph.core.cli import progress
 from isoneph.core.cli.client import Client
-
-ID = "2b7c3f6e-9b7e-4c39-9d0a-6f0e4a7b1c55"
-
-
-def vm(vm_id: str = ID, **changes: Any) -> dict[str, Any]:
-    return {
-        "id": vm_id,
-        "application": "shop",
-        "type": "web",
-        "cloud": "paris",
-        "cloud_id": "i-1",
-        "name": "shop-web-2b7c3f6e",
-        "state": "BUILDING",
-        "attempt": 1,
-        "placed_at": 1_700_000_000.0,
-        "addresses": {"net": ["10.0.0.1", "10.0.0.2"]},
-        "tags": {"role": "front", "tier": "1"},
-        "fault": None,
-        "fault_code": None,
-        "near": None,
-        **changes,
-    }
-
-
-def placed(vm_id: str = ID, **changes: Any) -> dict[str, Any]:
-    ranking = [
-        {
-            "candidate": "paris",
-            "score": 1.0,
-            "reasons": [{"policy": "count", "text": "no VMs here", "value": 0.0, "share": 1.0}],
-        },
-        {
-            "candidate": "rome",
-            "score": None,
-            "reasons": [{"policy": "quota", "text": "full", "value": None, "share": None}],
-        },
-    ]
-    refusal = {"cloud": "oslo", "code": "no_capacity", "text": "no room", "at": 1.0}
-    placement = {"ranking": ranking, "refusals": [refusal]}
-    return vm(vm_id, placement=placement, existed=False, **changes)
 
 
 def test_lists_with_filters(isoneph: Isoneph, service: FakeService) -> None:

@@ -24,7 +24,7 @@ from isoneph.core.config.masking import is_secret, mask
 from isoneph.core.config.validation import check
 from isoneph.core.errors import ConfigInvalid
 from isoneph.core.registry import Registry
-from isoneph.core.settings import ApplicationSettings, CloudSettings, HealingSettings
+from isoneph.core.settings import ApplicationSettings, CloudSettings, HealingSettings, RelaySettings
 
 ROOT = Path(__file__).parents[4]
 SAMPLES = ROOT / "etc" / "isoneph"
@@ -290,7 +290,10 @@ def test_the_samples_load_with_their_examples_in_force(tmp_path: Path) -> None:
     assert set(loaded.settings.clouds) == {"uniform", "quebec", "tango", "oslo"}
     mme = loaded.settings.applications["mme"]
     assert len(mme.placement) == 5
-    assert len(mme.victims) == 4
+    assert len(mme.victims) == 5
+    assert mme.relay is not None
+    assert (mme.relay.driver, mme.relay.types) == ("sctp", ("mme_fe",))
+    assert mme.relay.drain == RelaySettings(driver="").drain
     assert {token.name for token in mme.tokens} == {"mme-front-end", "prometheus"}
     assert mme.types["mme_worker"]["quebec"].resources["cores"] == 2.0
     # What stands in an example is the default, so that it tells the truth.
