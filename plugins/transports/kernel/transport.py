@@ -61,7 +61,7 @@ class KernelTransport(Transport):
             )
         except ImportError as error:
             raise TransportUnavailable(
-                f"pysctp is not installed ({error}): pip install isoneph[sctp]"
+                f"pysctp is not installed ({error}): pip install isoneph[kernel-sctp]"
             ) from error
         check(self.settings)
         self.loop = asyncio.get_running_loop()
