@@ -23,10 +23,14 @@ from typing import Any
 TOP = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
 WORKER = TOP / "tools" / "demo_worker.py"
+TRAFFIC = TOP / "tools" / "demo_traffic.py"
+CLIENTS = 8
 #: Seconds between the stops of the tour, so that a person can read.
 READING_TIME = 3.0
 START_TIMEOUT = 30.0
 HEAL_TIMEOUT = 30.0
+#: States of a VM that is up, whatever the relay says of it.
+UP = {"ACTIVE", "READY", "SERVING"}
 
 CLOUDS = """\
 clouds:
@@ -47,8 +51,15 @@ placement:
 types:
   mme_worker:
     options:
-      command: ["{{python}}", "{worker}"]
+      command: ["{{python}}", "{worker}", --relay, "{relay}", --secret-file, "{secret}"]
       ready_port: 8080
+relay:
+  driver: sctp
+  listen: ["127.0.0.1:36412"]
+  control: {control}
+  workers: {{listen: "{relay}", secret_file: "{secret}"}}
+  router: {{driver: sticky, window: 1}}
+  transport: {{driver: userland, udp_port: {udp_port}}}
 healing:
   grace: 5
 """
@@ -66,6 +77,27 @@ def bold(text: str) -> str:
     return f"\033[1m{text}\033[0m" if sys.stdout.isatty() else text
 
 
+class Traffic:
+    """The clients' process, and what it told last."""
+
+    def __init__(self, process: subprocess.Popen[bytes], told: Path) -> None:
+        self._process = process
+        self._told = told
+
+    @property
+    def totals(self) -> dict[str, int]:
+        """What the clients have seen so far."""
+        whole = [line for line in self._told.read_text().splitlines() if line.endswith("}")]
+        found: dict[str, int] = json.loads(whole[-1]) if whole else {}
+        return found
+
+    def end(self) -> dict[str, int]:
+        """Have the clients wait for the answers that are due, and end; their last totals."""
+        self._process.send_signal(signal.SIGTERM)
+        self._process.wait(timeout=60)
+        return self.totals
+
+
 class Tour:
     """One run of the service in a directory of its own, and what is shown of it."""
 
@@ -73,7 +105,8 @@ class Tour:
         self.state = directory / "state"
         self.etc = directory / "etc"
         self.log = directory / "service.log"
-        self.port = _free_port()
+        self.port, self._workers_port = _free_port(8642), _free_port()
+        self._udp_port = _free_port(9899, socket.SOCK_DGRAM)
         self._pause = pause
 
     @property
@@ -86,17 +119,52 @@ class Tour:
         line = f"    max_vms: {quota}" if quota is not None else "    # max_vms: no limit yet"
         (self.etc / "applications").mkdir(parents=True, exist_ok=True)
         (self.etc / "clouds.yaml").write_text(CLOUDS.format(state=self.state, quota=line))
-        (self.etc / "applications" / "mme.yaml").write_text(APPLICATION.format(worker=WORKER))
+        secret = self.etc / "worker.secret"
+        secret.touch(0o600)
+        secret.write_text("known to the relay and to its workers")
+        application = APPLICATION.format(
+            worker=WORKER,
+            relay=f"127.0.0.1:{self._workers_port}",
+            secret=secret,
+            control=self.etc / "relay.sock",
+            udp_port=self._udp_port,
+        )
+        (self.etc / "applications" / "mme.yaml").write_text(application)
         (self.etc / "isoneph.conf").write_text(SERVICE.format(port=self.port))
 
     @contextlib.contextmanager
     def service(self) -> Iterator[subprocess.Popen[bytes]]:
         """The running service; it is asked to end at the end, and waited for."""
-        command = [str(BIN / "isoneph"), "serve", "--config-dir", str(self.etc)]
-        with self.log.open("wb") as log:
+        with self._running("serve") as process:
+            self._wait_until_ready(process)
+            yield process
+
+    @contextlib.contextmanager
+    def relay(self) -> Iterator[None]:
+        """The running relay."""
+        with self._running("relay", "mme", "--state", str(self.state), "--drain", "2"):
+            yield
+
+    @contextlib.contextmanager
+    def traffic(self) -> Iterator[Traffic]:
+        """Clients that send all the time."""
+        command = [sys.executable, str(TRAFFIC), "--relay", "36412"]
+        command += ["--udp-port", str(self._udp_port), "--clients", str(CLIENTS)]
+        told = self.log.with_name("traffic.json")
+        with told.open("wb") as output:
+            process = subprocess.Popen(command, stdout=output, start_new_session=True)
+        traffic = Traffic(process, told)
+        try:
+            yield traffic
+        finally:
+            traffic.end()
+
+    @contextlib.contextmanager
+    def _running(self, *words: str) -> Iterator[subprocess.Popen[bytes]]:
+        command = [str(BIN / "isoneph"), *words, "--config-dir", str(self.etc)]
+        with self.log.open("ab") as log:
             process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
         try:
-            self._wait_until_ready(process)
             yield process
         finally:
             process.send_signal(signal.SIGTERM)
@@ -126,7 +194,11 @@ class Tour:
     def run(self, command: str) -> None:
         """Show a command of ``isoneph`` and what it prints."""
         print(bold(f"\n$ {command}"), flush=True)
-        environment = {**os.environ, "ISONEPH_URL": self.url}
+        environment = {
+            **os.environ,
+            "ISONEPH_URL": self.url,
+            "ISONEPH_CONFIG_DIR": str(self.etc),
+        }
         words = shlex.split(command)
         subprocess.run(
             [str(BIN / words[0]), *words[1:]],
@@ -152,7 +224,7 @@ def main() -> int:
     code = 0
     try:
         tour.configure()
-        with tour.service() as service:
+        with tour.relay(), tour.service() as service:
             try:
                 _show(tour, service.pid)
                 if not once:
@@ -177,9 +249,40 @@ def _show(tour: Tour, pid: int) -> None:
     )
     tour.run("isoneph cloud list")
     _show_placement(tour)
-    _show_removal(tour)
-    _show_failover(tour, pid)
-    _show_healing(tour)
+    with tour.traffic() as traffic:
+        _show_traffic(tour, traffic)
+        _show_removal(tour)
+        _show_failover(tour, pid)
+        _show_healing(tour)
+        _show_totals(tour, traffic)
+
+
+def _show_traffic(tour: Tour, traffic: Traffic) -> None:
+    tour.say(
+        "Traffic for the VMs",
+        f"""isoneph relay mme stands between SCTP clients and the VMs, which have registered
+        themselves there. {CLIENTS} clients are connected now; each sends a message, checks the
+        answer, and sends the next, until the tour is over.""",
+    )
+    _until(lambda: traffic.totals.get("answered", 0) > CLIENTS, "no traffic")
+    tour.run("isoneph relay status mme --once")
+    tour.run("isoneph vm list -c id -c cloud -c state -c sessions")
+
+
+def _show_totals(tour: Tour, traffic: Traffic) -> None:
+    answered = traffic.totals["answered"]
+    _until(lambda: traffic.totals["answered"] > answered, "the traffic has stopped")
+    totals = traffic.end()
+    tour.say(
+        "What the clients saw of all this",
+        """Every message had its one answer, in order: the relay keeps what a VM has not answered,
+        and the state of each client, and gives both to another when a VM goes, planned or not.""",
+    )
+    for what in ("sent", "answered", "unanswered", "wrong", "disconnected", "slowest_ms"):
+        print(f"{what:>13} {totals.get(what, 0)}")
+    lost = totals["sent"] - totals["answered"]
+    if lost or totals.get("wrong") or totals.get("disconnected"):
+        raise SystemExit("demo: messages were lost, doubled or overtaken")
 
 
 def _show_placement(tour: Tour) -> None:
@@ -192,7 +295,7 @@ def _show_placement(tour: Tour) -> None:
         "Five VMs, placed as if one by one",
         "The cloud with the fewest gets the next; ties go to the first configured.",
     )
-    tour.run("isoneph vm create mme_worker --count 5 --wait")
+    tour.run("isoneph vm create mme_worker --count 5 --wait ready")
     tour.say("Each is a real process that answers on its own address")
     for vm in tour.vms()[:2]:
         address = next(iter(vm["addresses"].values()))[0]
@@ -204,7 +307,8 @@ def _show_placement(tour: Tour) -> None:
 def _show_removal(tour: Tour) -> None:
     tour.say(
         "One VM fewer",
-        "The application only says that it needs one less; the balancer picks it and says why.",
+        """The application only says that it needs one less; the balancer picks it and says why. It
+        gets no new work, and is gone as soon as it has nothing in hand.""",
     )
     tour.run("isoneph vm delete --any")
     tour.run("isoneph vm list")
@@ -251,7 +355,7 @@ def _reloads(tour: Tour) -> float:
 def _attempt(tour: Tour, vm_id: str) -> int:
     vms = {vm["id"]: vm for vm in tour.vms()}
     vm = vms.get(vm_id)
-    return int(vm["attempt"]) if vm is not None and vm["state"] == "ACTIVE" else 0
+    return int(vm["attempt"]) if vm is not None and vm["state"] in UP else 0
 
 
 def _kill(vm: dict[str, Any]) -> None:
@@ -302,11 +406,12 @@ def _take_all_away(tour: Tour) -> None:
             urllib.request.urlopen(request, timeout=30).close()
 
 
-def _free_port() -> int:
-    """The usual port when it is free, else any."""
-    for port in (8642, 0):
-        with contextlib.suppress(OSError), socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+def _free_port(wanted: int = 0, kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
+    """The port that is wanted when it is free, else any."""
+    for port in (wanted, 0):
+        with contextlib.suppress(OSError), socket.socket(type=kind) as probe:
+            if kind is socket.SOCK_STREAM:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(("127.0.0.1", port))
             return int(probe.getsockname()[1])
     raise SystemExit("demo: no free port on 127.0.0.1")

@@ -14,7 +14,7 @@ TOP = Path(__file__).parent.parent.parent
 
 
 @pytest.mark.timeout(300)
-def test_the_tour_shows_placement_failover_and_healing_and_leaves_nothing() -> None:
+def test_the_tour_shows_placement_traffic_and_healing_and_leaves_nothing() -> None:
     run = subprocess.run(
         [str(TOP / "tools" / "demo"), "--once"],
         env={**os.environ, "ISONEPH_VENV": sys.prefix},
@@ -34,6 +34,9 @@ def test_the_tour_shows_placement_failover_and_healing_and_leaves_nothing() -> N
     assert "quota_exceeded: 2 of at most 2 VMs are there" in refusals
     assert "attempt     | 2" in told
     assert "broke_down: was killed" in told
+    totals = dict(re.findall(r"(?m)^ +(\w+) (\d+)$", told))
+    assert totals["sent"] == totals["answered"]
+    assert (totals["unanswered"], totals["wrong"], totals["disconnected"]) == ("0", "0", "0")
     assert told.rstrip().endswith("The service has ended, its VMs are gone.")
     for vm_id in set(re.findall(r"[0-9a-f]{8}-[0-9a-f-]{27}", told)):
         assert not _processes_of(vm_id)
