@@ -257,7 +257,8 @@ class Deployment:
             return known.way
         if has_process(relay, self.registry):
             return RemoteRelay(name, control_of(settings), relay.control_secret_file)
-        return RelayHost(make_relay(relay, name, self.registry, self.clock, self.metrics))
+        made = make_relay(relay, name, self.registry, self.clock, self.metrics)
+        return RelayHost(made, servers=relay.servers)
 
     def _make_policy(self, kind: str, settings: PolicySettings) -> WeightedPolicy:
         loaded = cast("type[Policy]", self.registry.load(kind, settings.policy))

@@ -209,7 +209,7 @@ class Look:
 
     def _rows(self, now: float) -> Sequence[Sequence[Any]]:
         rows = []
-        for member in self.standing.members.values():
+        for member in [*self.standing.servers.values(), *self.standing.members.values()]:
             status = self.standing.status.get(member.id)
             since = self.standing.draining.get(member.id)
             rows.append(

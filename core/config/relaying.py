@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -59,6 +60,10 @@ def _file(value: Any) -> str:
     return str(value)
 
 
+ADDRESS = Rule(
+    "an IPv4 or IPv6 address, without a port",
+    lambda value: str(ipaddress.ip_address(_text(value))),
+)
 CONTROL = Rule(
     f"the absolute path of a Unix socket, of at most {MAX_SOCKET_PATH} bytes, or HOST:PORT",
     lambda value: _control(_text(value)),
@@ -84,6 +89,12 @@ RELAY: OptionSchema = {
     vol.Optional(
         "types", description="The VM types that get traffic; all of the application by default."
     ): Each(NAME, least=1, unique=True),
+    vol.Optional(
+        "servers",
+        default=list,
+        description="Addresses of servers that isoneph did not make and that get traffic beside "
+        "the VMs; with them the relay needs neither an engine nor VMs.",
+    ): Each(ADDRESS, unique=True),
     vol.Optional(
         "drain",
         default=_DEFAULTS.drain,
@@ -129,6 +140,7 @@ def read_relay(document: Document, registry: Registry) -> RelaySettings | None:
         report((problem[0],), problem[1])
         return None
     own = {str(key): checked.pop(str(key)) for key in RELAY if str(key) in checked}
+    own["servers"] = tuple(own["servers"])
     own["types"] = tuple(own["types"]) if "types" in own else None
     return RelaySettings(**own, options=checked, parts=parts)
 

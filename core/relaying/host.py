@@ -24,13 +24,19 @@ T = TypeVar("T")
 
 class RelayHost:
     """One application's relay. For the tasks of one event loop; without a ``file`` nothing is
-    remembered when the process ends. It starts with the first verb, or :meth:`start`."""
+    remembered when the process ends. ``servers`` are addresses that get traffic beside the VMs.
+    It starts with the first verb, or :meth:`start`."""
 
     remote: ClassVar[bool] = False
 
-    def __init__(self, relay: Relay, file: StateFile | None = None) -> None:
+    def __init__(
+        self, relay: Relay, file: StateFile | None = None, servers: Sequence[str] = ()
+    ) -> None:
         self.relay = relay
         self._file = file
+        self._servers = {
+            address: Member(id=address, placement="", addresses=(address,)) for address in servers
+        }
         self._members: dict[str, Member] = {}
         self._draining: dict[str, float] = {}
         self._lock = asyncio.Lock()
@@ -104,7 +110,7 @@ class RelayHost:
             }
         await self._in_time("start", self.relay.start())
         self._started = True
-        self._dirty = bool(self._members)
+        self._dirty = bool(self._members or self._servers)
 
     async def _be_current(self) -> None:
         """Have the relay run, and know what we know."""
@@ -138,14 +144,17 @@ class RelayHost:
                 weight=member.weight,
                 draining=member.id in draining,
             )
-            for member in members.values()
+            for member in [*self._servers.values(), *members.values()]
         ]
         await self._in_time("update", self.relay.update(backends))
 
     async def _standing(self) -> Standing:
         status = await self._in_time("status", self.relay.status())
-        known = {key: each for key, each in status.items() if key in self._members}
-        return Standing(members=self._members, draining=self._draining, status=known)
+        told = {**self._members, **self._servers}
+        known = {key: each for key, each in status.items() if key in told}
+        return Standing(
+            members=self._members, servers=self._servers, draining=self._draining, status=known
+        )
 
     async def _in_time(self, verb: str, call: Awaitable[T]) -> T:
         """The outcome of one of the plugin's verbs: a value, or an error of our own."""

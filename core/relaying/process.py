@@ -96,7 +96,7 @@ class Process:
         async with AsyncExitStack() as stack:
             stack.enter_context(only_one(directory, name))
             relay = make_relay(run.relay, name, Registry(), self._clock, self._metrics)
-            host = RelayHost(relay, StateFile(directory, name))
+            host = RelayHost(relay, StateFile(directory, name), run.relay.servers)
             stack.push_async_callback(host.close)
             await host.start()
             await self._restore(host)
@@ -161,7 +161,7 @@ class Process:
         else:
             ready = sum(one.ready for one in standing.status.values())
             counts = {"ready": ready, "draining": len(standing.draining)}
-            counts["all"] = len(standing.members)
+            counts["all"] = len(standing.members) + len(standing.servers)
             for state, count in counts.items():
                 self._metrics.gauge("relay_backends", count, application=name, state=state)
             sessions = sum(one.sessions for one in standing.status.values())

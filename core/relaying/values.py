@@ -28,9 +28,11 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
     """How a relay stands: its backends by id; since when (seconds since the epoch) those drain
-    that do; and what the relay says of each."""
+    that do; and what the relay says of each. ``servers`` are those that are configured, and no
+    VMs."""
 
     members: Mapping[str, Member] = {}
+    servers: Mapping[str, Member] = {}
     draining: Mapping[str, float] = {}
     status: Mapping[str, BackendStatus] = {}
 

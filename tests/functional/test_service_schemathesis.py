@@ -27,7 +27,8 @@ expected-statuses = ["2xx", "4xx", 504]
 
 def known(document: Any) -> Any:
     """The document with what only this service knows: the names that there are, and that without
-    a relay nothing becomes READY; and few VMs at once, as whole numbers without a fraction, which JSON Schema does not insist on."""
+    a relay nothing becomes READY; and few VMs at once, as whole numbers without a fraction, which
+    JSON Schema does not insist on."""
     body = document["components"]["schemas"]["VmCreate"]["properties"]
     body["type"]["enum"] = ["worker"]
     body["cloud"] = {"enum": ["uniform", "quebec", None]}

@@ -39,6 +39,19 @@ async def test_it_remembers_backends_and_drains_over_a_restart(tmp_path: Path) -
     assert StateFile(tmp_path, "mme").path.stat().st_mode & 0o777 == 0o600
 
 
+async def test_servers_are_backends_from_the_start_and_beside_the_vms() -> None:
+    relay = ScriptedRelay({}, make_environment("mme", timeout=0.05))
+    host = RelayHost(relay, servers=["10.0.0.9"])
+    standing = await host.status()
+    assert list(relay.backends) == ["10.0.0.9"]
+    assert relay.backends["10.0.0.9"].addresses == ("10.0.0.9",)
+    assert (list(standing.servers), list(standing.members)) == (["10.0.0.9"], [])
+    standing = await host.update([member("a")])
+    assert list(relay.backends) == ["10.0.0.9", "a"]
+    assert set(standing.status) == {"10.0.0.9", "a"}
+    assert list(standing.members) == ["a"]
+
+
 async def test_a_drain_lasts_as_long_as_the_placement_and_keeps_its_first_time() -> None:
     host, relay = make_host()
     await host.update([member("a")])
