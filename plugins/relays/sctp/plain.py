@@ -133,6 +133,11 @@ class Plain(Backends):
         self._switch.logger.info("backend %s is ready", server.backend.id)
         self._house()
 
+    def server_unready(self, server: Server) -> None:
+        """It gets nothing new."""
+        name = server.backend.id
+        self._switch.logger.warning("backend %s is not ready: %s", name, server.text)
+
     def upstream_failed(self, upstream: Upstream) -> None:
         """Nothing was sent: another server gets it all."""
         client, waiting = upstream.client, tuple(upstream.outbox)

@@ -31,6 +31,9 @@ class Owner(Protocol):
     def server_ready(self, server: Server) -> None:
         """A server has become ready."""
 
+    def server_unready(self, server: Server) -> None:
+        """A server was ready, and is not any more; ``server.text`` says why."""
+
     def upstream_failed(self, upstream: Upstream) -> None:
         """It could not be connected; nothing was sent."""
 
@@ -102,7 +105,9 @@ class Server:
             upstream.break_off("backend_removed")
 
     def _failed(self, text: str) -> None:
-        self.ready, self.text = False, text
+        was_ready, self.ready, self.text = self.ready, False, text
+        if was_ready:
+            self._owner.server_unready(self)
 
     def _abort_probe(self, reason: str) -> None:
         if self._probe is not None and self._probe.association is not None:

@@ -46,7 +46,7 @@ async def test_without_pysctp_it_says_what_to_install(monkeypatch: pytest.Monkey
     monkeypatch.delitem(sys.modules, "isoneph.plugins.transports.kernel.control", raising=False)
     monkeypatch.setitem(sys.modules, "sctp", None)
     transport = build_plugin(KernelTransport)
-    with pytest.raises(TransportUnavailable, match=r"pip install isoneph\[sctp\]"):
+    with pytest.raises(TransportUnavailable, match=r"pip install isoneph\[kernel-sctp\]"):
         await transport.start()
 
 
