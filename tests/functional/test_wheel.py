@@ -21,10 +21,17 @@ PACKAGES = ("core", "plugins", "mme")
 NEED_MORE = (
     "isoneph.core.testing",
     "isoneph.plugins.clouds.libcloud",
+    "isoneph.plugins.relays.dns",
     "isoneph.plugins.stores.redis",
+    "isoneph.plugins.transports.kernel.control",
 )
 #: The plugins among them, and the extra that brings what each needs.
-EXTRAS = {("clouds", "libcloud"): "libcloud", ("stores", "redis"): "redis"}
+EXTRAS = {
+    ("clouds", "libcloud"): "libcloud",
+    ("relays", "dns"): "dns",
+    ("stores", "redis"): "redis",
+}
+KINDS = {"clouds", "placement", "victims", "stores", "relays", "routers", "transports"}
 IMPORT_ALL = f"""
 import importlib, pkgutil, isoneph
 for module in pkgutil.walk_packages(isoneph.__path__, "isoneph."):
@@ -113,7 +120,7 @@ def plugins_of(virtualenv: Virtualenv) -> Mapping[tuple[str, str], str]:
 
 def test_every_plugin_loads(virtualenv: Virtualenv) -> None:
     plugins = dict(plugins_of(virtualenv))
-    assert {kind for kind, _ in plugins} == {"clouds", "placement", "victims", "stores"}
+    assert {kind for kind, _ in plugins} == KINDS
     for plugin, extra in EXTRAS.items():
         assert plugins.pop(plugin).endswith(f"pip install 'isoneph[{extra}]'")
     assert set(plugins.values()) == {"ok"}
