@@ -9,10 +9,10 @@ Row = tuple[str, str, str, str, str, str]
 HEADER: Row = ("what", "isoneph", "alternative", "ratio", "aim", "met")
 
 
-def table(rows: Sequence[Row]) -> str:
+def table(rows: Sequence[Sequence[str]], header: Sequence[str] = HEADER) -> str:
     """A reStructuredText simple table."""
-    lines = [HEADER, *rows]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(HEADER))]
+    lines = [header, *rows]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
     rule = "  ".join("=" * width for width in widths)
     # An empty first cell would continue the row above; an empty last one needs nothing.
     body = [
@@ -20,6 +20,11 @@ def table(rows: Sequence[Row]) -> str:
         for line in lines
     ]
     return "\n".join([rule, body[0], rule, *body[1:], rule, ""])
+
+
+def mark(*, met: bool) -> str:
+    """The last cell of a row that has an aim."""
+    return "yes" if met else "no"
 
 
 def missed(rows: Sequence[Row]) -> bool:
