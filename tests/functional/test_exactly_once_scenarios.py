@@ -17,7 +17,7 @@ PLAY = Path(__file__).parent.parent / "support" / "play_chaos.py"
 
 @pytest.mark.timeout(400)
 def test_each_key_has_exactly_one_vm_in_every_scenario() -> None:
-    parts = [(1000, 1999, "memory"), (2000, 2999, "memory"), (1000, 1249, "sqlite")]
+    parts = [(1000, 1599, "memory"), (2000, 2599, "memory"), (1000, 1149, "sqlite")]
     players = [
         subprocess.Popen(
             [sys.executable, str(PLAY), str(first), str(last), store],

@@ -12,9 +12,9 @@ from our :meth:`~UserlandAssociation.close` on, while what is queued is sent and
 answered; ``peer closing`` from the peer's SHUTDOWN on.
 
 Outgoing messages wait in the stack's send buffer, which holds ``send_queue`` bytes; what it does
-not take waits in a queue of our own, which holds as much again. The association is writable while
-that one is empty. Incoming messages wait in the stack until they are read, and its receive window
-closes while they are not.
+not take waits in a backlog of our own (:mod:`.outgoing`), which holds as much again. The
+association is writable while that one is empty. Incoming messages wait in the stack until they are
+read, and its receive window closes while they are not.
 """
 
 from __future__ import annotations
@@ -22,10 +22,9 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-from collections import deque
 from collections.abc import Callable, Sequence
 from enum import Enum, auto
-from socket import SHUT_WR, htonl, ntohl
+from socket import SHUT_WR, ntohl
 from typing import Any, Final
 
 from isoneph.core.errors import (
@@ -33,7 +32,6 @@ from isoneph.core.errors import (
     BadStream,
     ConnectFailed,
     MessageTooLarge,
-    QueueFull,
     TransportError,
 )
 from isoneph.core.plugin import Association, AssociationHandler, Environment
@@ -53,7 +51,6 @@ from isoneph.plugins.transports.userland.library import (
     EVENT_READ,
     MSG_EOR,
     MSG_NOTIFICATION,
-    SENDV_SNDINFO,
     UNORDERED,
 )
 from isoneph.plugins.transports.userland.notifications import (
@@ -63,11 +60,15 @@ from isoneph.plugins.transports.userland.notifications import (
     parse,
 )
 from isoneph.plugins.transports.userland.options import Settings
+from isoneph.plugins.transports.userland.outgoing import Outgoing
 from isoneph.plugins.transports.userland.stack import RECEIVE_SIZE, Stack
 
 #: Messages that are read before other associations get their turn.
 _BATCH: Final = 64
+#: So many times the stack is asked whether there is a message; then it is read until none is.
+_ASKED: Final = 2
 _RCVINFO_SIZE: Final = 28
+_new = tuple.__new__  # makes a Message in half of its own constructor's time
 
 
 class Phase(Enum):
@@ -116,9 +117,7 @@ class UserlandAssociation(Association):
         self._deaf = False
         self._connected: asyncio.Future[None] | None = None
         self._deadline: asyncio.TimerHandle | None = None
-        #: Messages that the stack had no room for, and their bytes.
-        self._backlog: deque[Message] = deque()
-        self._backlog_bytes = 0
+        self._outgoing = Outgoing(stack, so, self, settings, remote)
         self._assembly = Assembly(settings.max_message)
         #: Whether a notification was read of which more comes.
         self._mid_news = False
@@ -176,30 +175,9 @@ class UserlandAssociation(Association):
             raise BadStream(f"there are {self.streams_out} streams, none is {message.stream}")
         if not 0 < size <= self._settings.max_message:
             raise self._unfit(size)
-        if self._backlog or not self._hand_over(message):
-            self._queue(message, size)
+        self._outgoing.put(message, size)
         self._sent += 1
         self._sent_bytes += size
-
-    def _hand_over(self, message: Message) -> bool:
-        """Give a message to the stack; False when it has no room now."""
-        data, stream, ppid, unordered = message
-        stack = self._stack
-        info = stack.sndinfo
-        info.snd_sid = stream
-        info.snd_flags = UNORDERED if unordered else 0
-        info.snd_ppid = htonl(ppid)
-        null = stack.null
-        taken = stack.sendv(
-            self._so, data, len(data), null, 0, info, stack.sndinfo_size, SENDV_SNDINFO, 0
-        )
-        if taken >= 0:
-            return True
-        if (number := stack.ffi.errno) == errno.EWOULDBLOCK:
-            return False
-        raise AssociationClosed(
-            f"the association with {self.remote[0]} takes nothing more: {os.strerror(number)}"
-        )
 
     def _unfit(self, size: int) -> TransportError:
         if not size:
@@ -207,37 +185,18 @@ class UserlandAssociation(Association):
         most = self._settings.max_message
         return MessageTooLarge(f"a message of {size} bytes: max_message is {most}")
 
-    def _queue(self, message: Message, size: int) -> None:
-        if self._backlog_bytes + size > self._settings.send_queue:
-            raise QueueFull(f"the peer {self.remote[0]} does not take what is queued for it")
-        self._backlog.append(message)
-        self._backlog_bytes += size
-        if self.writable:
-            self.writable = False
-            if self._handler is not None:
-                self._handler.writable_changed(False)
-
-    def _flush(self) -> None:
-        """Give the stack what it had no room for."""
-        backlog = self._backlog
-        while backlog:
-            try:
-                if not self._hand_over(backlog[0]):
-                    return
-            except AssociationClosed as error:
-                self._give_up_backlog(str(error))
-                return
-            self._backlog_bytes -= len(backlog.popleft().data)
+    def on_backlog(self, waiting: bool) -> None:
+        """The stack is full, or has taken all that it was full for."""
         if self._phase is Phase.CLOSING:
-            self._shut_down()
-        elif self._handler is not None:
-            self.writable = True
-            self._handler.writable_changed(True)
+            if not waiting:
+                self._shut_down()
+        elif self.writable is waiting:
+            self.writable = not waiting
+            if self._handler is not None:
+                self._handler.writable_changed(not waiting)
 
-    def _give_up_backlog(self, why: str) -> None:
-        count = len(self._backlog)
-        self._backlog.clear()
-        self._backlog_bytes = 0
+    def on_given_up(self, count: int, why: str) -> None:
+        """Messages were dropped."""
         if self._handler is not None:
             text = f"{count} messages were never sent: {why}"
             self._handler.notified(Notification(Notice.SEND_FAILED, text))
@@ -265,20 +224,22 @@ class UserlandAssociation(Association):
             # It is broken, and whoever paused it could not learn that otherwise.
             self._reading = self._deaf = True
             self._read()
-        if self._backlog:
-            self._flush()
+        if self._outgoing.backlog:
+            self._outgoing.flush()
 
     def on_failure(self) -> None:
         """The handler raised what it must not."""
+        self._outgoing.clear()
         self.abort("internal error")
 
     def _read(self) -> None:
         stack = self._stack
         so, events, receive = self._so, stack.get_events, stack.recvv
         buffer, info, flags, null = stack.data, stack.rcvinfo, stack.flags, stack.null
-        info_size, info_type, unpack = stack.rcvinfo_size, stack.info_type, stack.ffi.unpack
-        for _ in range(_BATCH):
-            if not events(so) & EVENT_READ:
+        info_size, info_type, came = stack.rcvinfo_size, stack.info_type, stack.data_view
+        for count in range(_BATCH):
+            # To ask costs less than to read in vain; with much to read, asking costs more.
+            if count < _ASKED and not events(so) & EVENT_READ:
                 return
             flags[0] = 0
             info_size[0] = _RCVINFO_SIZE
@@ -286,7 +247,7 @@ class UserlandAssociation(Association):
             if size <= 0:
                 self._unreadable(size)
                 return
-            data = unpack(buffer, size)
+            data = came[:size]
             state = flags[0]
             if state & MSG_NOTIFICATION:
                 self._take_news(data, whole=state & MSG_EOR)
@@ -308,8 +269,10 @@ class UserlandAssociation(Association):
             return
         self._received += 1
         self._received_bytes += len(whole)
-        unordered = bool(info.rcv_flags & UNORDERED)
-        self._handler.received(Message(whole, info.rcv_sid, ntohl(info.rcv_ppid), unordered))
+        unordered = info.rcv_flags & UNORDERED != 0
+        self._handler.received(
+            _new(Message, (whole, info.rcv_sid, ntohl(info.rcv_ppid), unordered))
+        )
 
     def _refuse(self) -> None:
         self._environment.metrics.count("refused_messages", reason="too_large")
@@ -365,7 +328,8 @@ class UserlandAssociation(Association):
         self._deadline = asyncio.get_running_loop().call_later(
             self._settings.close_timeout, self.abort, "it could not be closed in time"
         )
-        if not self._backlog:
+        self._outgoing.end_turn()
+        if not self._outgoing.backlog:
             self._shut_down()
 
     def _shut_down(self) -> None:
@@ -373,10 +337,12 @@ class UserlandAssociation(Association):
         self._stack.note(self)  # what is unread already is thrown away
 
     def abort(self, reason: str = "") -> None:
-        """Break it off at once."""
+        """Break it off at once; what was sent before has gone."""
         if self._phase is Phase.OVER:
             return
         if self._phase is not Phase.CONNECTING:
+            self._phase = Phase.CLOSING
+            self._outgoing.end_turn()
             sockets.send_abort(self._stack, self._so, reason)
         self._end(Ending.ABORTED, reason or "broken off")
 
@@ -391,7 +357,7 @@ class UserlandAssociation(Association):
         self._stack.tags.pop(self._tag, None)
         self._stack.remove_association(self)
         self._peer.carrier.release(self._peer)
-        self._backlog.clear()
+        self._outgoing.clear()
         self._assembly.clear()
         self._on_over(self)
         if self._connected is not None and not self._connected.done():
@@ -404,7 +370,7 @@ class UserlandAssociation(Association):
     def statistics(self) -> AssociationStatistics:
         """What it has carried. ``queued`` is an estimate: the stack tells how many messages it
         holds, not how long they are; it does not tell either what was sent again."""
-        queued, rtt = self._backlog_bytes, 0
+        queued, rtt = self._outgoing.bytes, 0
         if self._phase is not Phase.OVER:
             status = sockets.status(self._stack, self._so)
             held = status.sstat_unackdata + status.sstat_penddata

@@ -99,6 +99,9 @@ class Carrier:
         #: By what :meth:`_read` gives.
         self._peers: dict[SocketAddress, Peer] = {}
         self._waiting: deque[Peer] = deque()
+        #: How many packets are read at once. After a single one it is one, for to read in vain
+        #: costs as much as to read; and when one has come, there may be more.
+        self._expected = 1
         self._packet = bytearray(_LARGEST_PACKET)
         self._at = stack.ffi.from_buffer("char[]", self._packet, require_writable=True)
         #: The kernel gives the header with the packets of IPv4, and not with those of IPv6.
@@ -172,10 +175,11 @@ class Carrier:
         strangers: list[Peer] = []
         start = 0
         with self.stack:
-            for _ in range(_BATCH):
+            for count in range(self._expected):
                 try:
                     length, key = read(packet)
                 except OSError:  # there is no more, or what was sent came back as an error
+                    self._expected = _BATCH if count > 1 else 1
                     break
                 if self._headed:
                     start = (packet[0] & 0x0F) * 4
@@ -190,6 +194,8 @@ class Carrier:
                     else:
                         strangers.append(peer)
                 handle(peer.id, at + start if start else at, length - start, 0)
+            else:
+                self._expected = _BATCH
         while len(self._waiting) > _MOST_WAITING:
             strangers.append(self._waiting.popleft())
         for peer in strangers:

@@ -50,6 +50,16 @@ class Endpoint(Protocol):
         """Reading raised what it must not: end it."""
 
 
+class Gathering(Protocol):
+    """What an association gathers to send."""
+
+    def end_turn(self) -> None:
+        """Send it."""
+
+    def on_failure(self) -> None:
+        """That raised what it must not: end the association."""
+
+
 class Stack:
     """The stack, and what all transports share. For the tasks of one event loop at a time.
 
@@ -63,6 +73,7 @@ class Stack:
         self.null = self.ffi.NULL
         self.sendv = self.lib.usrsctp_sendv
         self.recvv = self.lib.usrsctp_recvv
+        self.setsockopt = self.lib.usrsctp_setsockopt
         self.get_events = self.lib.usrsctp_get_events
         self.peers: dict[int, Peer] = {}
         #: The peers by our verification tags of their associations.
@@ -72,12 +83,16 @@ class Stack:
         ffi = self.ffi
         # Buffers for the calls of all endpoints, made once: no message needs one of its own.
         self.data = ffi.new("char[]", RECEIVE_SIZE)
+        self.data_view = ffi.buffer(self.data)
         self.rcvinfo = ffi.new("struct sctp_rcvinfo *")
         self.rcvinfo_size = ffi.new("uint32_t *")
         self.info_type = ffi.new("unsigned int *")
         self.flags = ffi.new("int *")
         self.sndinfo = ffi.new("struct sctp_sndinfo *")
+        self.sndinfo_view = ffi.buffer(self.sndinfo)
         self.sndinfo_size = ffi.sizeof("struct sctp_sndinfo")
+        self.yes, self.no = ffi.new("int *", 1), ffi.new("int *", 0)
+        self.int_size = ffi.sizeof("int")
         self._figures = ffi.new("struct sctpstat *")
         self._seen: Counter[str] = Counter()
         self._output = ffi.callback(
@@ -91,6 +106,7 @@ class Stack:
         self._users: list[Environment] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._news: deque[Endpoint] = deque()
+        self._gathering: deque[Gathering] = deque()
         self._inside = self._scheduled = False
         self._timer: asyncio.TimerHandle | None = None
         self._ticked = 0.0
@@ -158,6 +174,7 @@ class Stack:
         if self._timer is not None:
             self._timer.cancel()
         self._news.clear()
+        self._gathering.clear()
         self._scheduled = False
         self._loop = None
 
@@ -219,6 +236,13 @@ class Stack:
             if not self._inside:
                 self._drain_soon()
 
+    def gather(self, outgoing: Gathering) -> None:
+        """Have it told of the end of the turn: when all that has come is read, or else when the
+        event loop's turn is over."""
+        self._gathering.append(outgoing)
+        if not self._inside:
+            self._drain_soon()
+
     def _drain_soon(self) -> None:
         if not self._scheduled and self._loop is not None:
             self._scheduled = True
@@ -236,9 +260,10 @@ class Stack:
         self._drain()
 
     def _drain(self) -> None:
-        """Read the endpoints that have news; those that get more meanwhile wait their turn."""
+        """Read the endpoints that have news, and send what was gathered; those that get more
+        meanwhile wait their turn."""
         self._inside, self._scheduled = True, False
-        news = self._news
+        news, gathering = self._news, self._gathering
         try:
             for _ in range(len(news)):
                 endpoint = news.popleft()
@@ -246,12 +271,21 @@ class Stack:
                 try:
                     endpoint.on_news()
                 except Exception:  # noqa: BLE001 (one user's mistake must not stop the others)
-                    self._users[0].logger.exception("a handler of an association failed")
-                    endpoint.on_failure()
+                    self._failed(endpoint)
+            for _ in range(len(gathering)):
+                outgoing = gathering.popleft()
+                try:
+                    outgoing.end_turn()
+                except Exception:  # noqa: BLE001 (as above)
+                    self._failed(outgoing)
         finally:
             self._inside = False
-            if news:
+            if news or gathering:
                 self._drain_soon()
+
+    def _failed(self, user: Endpoint | Gathering) -> None:
+        self._users[0].logger.exception("a handler of an association failed")
+        user.on_failure()
 
     # Time.
 

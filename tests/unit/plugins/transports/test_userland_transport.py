@@ -17,6 +17,7 @@ from isoneph.core.testing import Door, EchoHandler, RecordingHandler, build_plug
 from isoneph.core.testing.environment import NullMetrics, make_environment
 from isoneph.core.traffic import Address, Ending, Message, Notice
 from isoneph.plugins.transports.userland import UserlandTransport, library
+from isoneph.plugins.transports.userland.carrier import Carrier, Peer
 from isoneph.plugins.transports.userland.stack import the_stack
 
 HOST = "127.0.0.1"
@@ -180,6 +181,43 @@ async def test_what_is_queued_when_the_peer_closes_is_given_up_and_told(
     assert await ended(handler) is Ending.CLOSED
     told = [one for one in handler.notifications if one.notice is Notice.SEND_FAILED]
     assert [one.text.split(":")[0] for one in told] == ["1 messages were never sent"]
+
+
+async def test_what_is_sent_in_one_turn_shares_packets(
+    server: UserlandTransport, client: UserlandTransport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listener = await listening(server, door := Door())
+    handler = await joined(client, listener)
+    await door.until(1, SECONDS)
+    sizes: list[int] = []
+    send = Carrier.send
+
+    def measured(carrier: Carrier, packet: Any, length: int, peer: Peer) -> None:
+        sizes.append(length)
+        send(carrier, packet, length, peer)
+
+    monkeypatch.setattr(Carrier, "send", measured)
+    sent = [Message(bytes([number]) * 150, number % 3, number) for number in range(25)]
+    for message in sent:
+        handler.up.send(message)
+    await door.handlers[0].until(lambda: len(door.handlers[0].messages) == 25, SECONDS, "all")
+    assert sorted(door.handlers[0].messages, key=lambda message: message.ppid) == sent
+    assert len([size for size in sizes if size > 150]) <= 6
+    assert max(sizes) <= 1400
+
+
+async def test_what_is_sent_before_the_end_has_gone(
+    server: UserlandTransport, client: UserlandTransport
+) -> None:
+    listener = await listening(server, door := Door())
+    for end in ("close", "abort"):
+        handler = await joined(client, listener)
+        await door.until(1, SECONDS)
+        taker = door.handlers.pop()
+        handler.up.send(Message(b"last words"))
+        getattr(handler.up, end)()
+        await ended(taker)
+        assert [message.data for message in taker.messages] == [b"last words"]
 
 
 async def test_garbage_is_counted(
