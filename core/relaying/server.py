@@ -79,15 +79,18 @@ class ControlServer:
     def _is_unix(self) -> bool:
         return self.control.startswith("/")
 
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         channel = Channel(reader, writer)
         if len(self._clients) >= MAX_CLIENTS:
             self._refused("too_many", "too many clients")
             channel.close()
             return
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101 (we are in one)
+        # A task of our own: of one that asyncio makes, it would log that we cancelled it.
+        task = asyncio.create_task(self._serve(channel))
         self._clients.add(task)
+        task.add_done_callback(self._clients.discard)
+
+    async def _serve(self, channel: Channel) -> None:
         try:
             await greet(channel, self._application, self._secret)
             await self._converse(channel)
@@ -96,7 +99,6 @@ class ControlServer:
         except OSError as error:
             LOG.debug("a client of the control channel is gone: %s", error)
         finally:
-            self._clients.discard(task)
             channel.close()
 
     async def _converse(self, channel: Channel) -> None:

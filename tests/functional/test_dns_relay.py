@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, closing
@@ -18,6 +17,7 @@ import dns.tsig
 import dns.update
 import pytest
 
+from freezing import freeze, thaw
 from isoneph.core.errors import ConfigInvalid, RelayError, RelayRefused, RelayUnreachable
 from isoneph.core.plugin import Relay
 from isoneph.core.testing import SystemClock, build_plugin, make_environment
@@ -71,7 +71,7 @@ def write_key(path: Path, secret: str, name: str = KEY_NAME) -> Path:
 
 def make_relay(options: dict[str, Any], *servers: Knot, patience: float = 30.0) -> DnsRelay:
     environment = make_environment("mme", clock=SystemClock(), timeout=patience)
-    given = {"servers": [server.address for server in servers], "zone": ZONE, "name": "mme"}
+    given = {"name_servers": [server.address for server in servers], "zone": ZONE, "name": "mme"}
     return build_plugin(DnsRelay, {**given, **options}, environment=environment)
 
 
@@ -294,7 +294,6 @@ async def test_a_server_that_was_away_gets_the_update_later(knot: Knot, key_file
             await relay.update([B])
         assert (await relay.status()).keys() == {B.id}
         knot.start()
-        assert knot.look_up("mme") == ["192.0.2.1"]
 
         async def caught_up() -> bool:
             return knot.look_up("mme") == ["192.0.2.2"]
@@ -306,12 +305,12 @@ async def test_a_server_that_was_away_gets_the_update_later(knot: Knot, key_file
 async def test_a_server_that_hangs_is_unreachable_in_time(knot: Knot, key_file: Path) -> None:
     async with running({"key_file": str(key_file)}, knot, patience=1.0) as relay:
         await relay.update([A])
-        knot.send_signal(signal.SIGSTOP)
+        freeze(knot.process)
         started = time.monotonic()
         with pytest.raises(RelayUnreachable, match=r"no answer within 0\.8 s"):
             await relay.update([A, B])
         assert time.monotonic() - started < 3
-        knot.send_signal(signal.SIGCONT)
+        thaw(knot.process)
 
 
 async def test_a_draining_backend_is_not_forgotten_while_no_server_accepts_it(
@@ -366,7 +365,7 @@ async def test_garbage_is_told_as_such(key_file: Path, answer: bytes) -> None:
 
     port = free_port()
     async with await asyncio.start_server(talk, "127.0.0.1", port):
-        options = {"key_file": str(key_file), "servers": [f"127.0.0.1:{port}"]}
+        options = {"key_file": str(key_file), "name_servers": [f"127.0.0.1:{port}"]}
         async with running(options) as relay:
             with pytest.raises(RelayUnreachable, match=r"broke off|answer|reset"):
                 await relay.update([A])

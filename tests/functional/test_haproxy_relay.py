@@ -7,32 +7,38 @@ import http.client
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
-import tempfile
-import threading
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, closing, contextmanager
+from collections.abc import Iterator
+from contextlib import closing, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
 
 import pytest
 
-from isoneph.core.errors import ConfigInvalid, RelayRefused, RelayUnreachable
-from isoneph.core.plugin import Relay
-from isoneph.core.testing import SystemClock, build_plugin, make_environment
-from isoneph.core.testing.relays import EndSession, RelayConformance
-from isoneph.core.traffic import Backend
-from isoneph.plugins.relays.haproxy import HaproxyRelay
-from web_backends import WebBackends, free_port, listens
-
-CHECK = {"interval": 0.1, "rise": 2, "fall": 2, "timeout": 1.0}
-TIMEOUT = 10.0
+from freezing import freeze, thaw
+from haproxy_relays import (
+    CHECK,
+    TIMEOUT,
+    Load,
+    drained,
+    get,
+    held_connection,
+    not_ready,
+    own,
+    process_of,
+    replaced,
+    running,
+    server_names,
+    until,
+    until_ready,
+    until_sessions,
+)
+from isoneph.core.errors import RelayRefused, RelayUnreachable
+from web_backends import WebBackends, listens
 
 
 @pytest.fixture(autouse=True)
@@ -45,118 +51,6 @@ def _haproxy() -> None:
 def backends() -> Iterator[WebBackends]:
     with closing(WebBackends()) as backends:
         yield backends
-
-
-def make_relay(options: dict[str, Any], patience: float = 30.0) -> HaproxyRelay:
-    environment = make_environment("web", clock=SystemClock(), timeout=patience)
-    return build_plugin(HaproxyRelay, {"check": CHECK, **options}, environment=environment)
-
-
-def own(backends: WebBackends, **options: Any) -> dict[str, Any]:
-    """The options of a relay with a HAProxy of its own."""
-    return {"listen": [f"127.0.0.1:{free_port()}"], "port": backends.port, **options}
-
-
-@asynccontextmanager
-async def running(options: dict[str, Any], patience: float = 30.0) -> AsyncIterator[HaproxyRelay]:
-    relay = make_relay(options, patience)
-    await relay.start()
-    try:
-        yield relay
-    finally:
-        await relay.close()
-
-
-async def until(good: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(TIMEOUT):
-        while True:
-            if await good():
-                return
-            await asyncio.sleep(0.02)
-
-
-async def until_ready(relay: Relay, *backends: Backend) -> None:
-    async def ready() -> bool:
-        status = await relay.status()
-        return all(status[backend.id].ready for backend in backends)
-
-    await until(ready)
-
-
-async def until_sessions(relay: Relay, number: int) -> None:
-    async def there() -> bool:
-        return sum(each.sessions for each in (await relay.status()).values()) == number
-
-    await until(there)
-
-
-async def drained(relay: Relay, backend: Backend) -> bool:
-    return not (await relay.status())[backend.id].sessions
-
-
-async def not_ready(relay: Relay, backend: Backend) -> bool:
-    return not (await relay.status())[backend.id].ready
-
-
-async def process_of(relay: Relay) -> int:
-    return int((await relay.report()).facts["process"])
-
-
-async def replaced(relay: Relay, process: int) -> bool:
-    """Whether another HAProxy runs than ``process``."""
-    return (await relay.report()).facts["process"] not in {str(process), "none"}
-
-
-def get(address: str, path: str = "/", timeout: float = TIMEOUT) -> str:
-    """What a web server answers: its address."""
-    with closing(http.client.HTTPConnection(address, timeout=timeout)) as connection:
-        connection.request("GET", path)
-        answer = connection.getresponse()
-        text = answer.read().decode()
-        assert answer.status == 200, f"{answer.status} {text}"
-        return text
-
-
-class Load:
-    """Clients that ask without end, half of them over connections that they keep open."""
-
-    def __init__(self, address: str, clients: int = 6) -> None:
-        self.address = address
-        self.answers: Counter[str] = Counter()
-        self.failures: list[str] = []
-        self._over = threading.Event()
-        self._threads = [
-            threading.Thread(target=self._ask, args=(number % 2 == 0,)) for number in range(clients)
-        ]
-
-    def __enter__(self) -> Self:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._over.set()
-        for thread in self._threads:
-            thread.join()
-
-    def _ask(self, keep_alive: bool) -> None:
-        connection = http.client.HTTPConnection(self.address, timeout=TIMEOUT)
-        while not self._over.is_set():
-            try:
-                connection.request("GET", "/0.002")
-                answer = connection.getresponse()
-                text = answer.read().decode()
-                if answer.status == 200:
-                    self.answers[text] += 1
-                else:
-                    self.failures.append(f"{answer.status} {text}")
-            except (OSError, http.client.HTTPException) as error:
-                self.failures.append(repr(error))
-                connection.close()
-            if not keep_alive:
-                connection.close()
-            time.sleep(0.002)
-        connection.close()
 
 
 async def test_no_request_fails_while_backends_come_and_go(backends: WebBackends) -> None:
@@ -198,6 +92,37 @@ async def test_a_backend_that_is_killed_fails_no_request(backends: WebBackends) 
         assert status[web[1].id].ready
     assert load.failures == []
     assert min(load.answers.values()) > 10
+
+
+async def test_only_what_may_be_repeated_is_tried_again(backends: WebBackends) -> None:
+    """One of two backends takes requests and breaks off without an answer."""
+    taken: Counter[str] = Counter()
+
+    async def break_off(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError, asyncio.IncompleteReadError):
+            head = await reader.readuntil(b"\r\n\r\n")
+            taken[head.split()[0].decode()] += 1
+        writer.close()
+
+    good, bad = backends.start(0), backends.backend(1)
+    options = own(backends)
+    async with (
+        await asyncio.start_server(break_off, bad.addresses[0], backends.port),
+        running(options) as relay,
+    ):
+        await relay.update([good, bad])
+        await until_ready(relay, good, bad)
+        for _ in range(4):
+            assert await asyncio.to_thread(get, options["listen"][0]) == good.addresses[0]
+        assert taken["GET"] > 0
+
+        def post() -> int:
+            with closing(http.client.HTTPConnection(options["listen"][0])) as connection:
+                connection.request("POST", "/", "text")
+                return connection.getresponse().status
+
+        statuses = Counter([await asyncio.to_thread(post) for _ in range(4)])
+        assert statuses[502] == taken["POST"] > 0
 
 
 async def test_nothing_is_sent_to_a_backend_before_it_answers(backends: WebBackends) -> None:
@@ -349,13 +274,13 @@ async def test_a_hanging_haproxy_is_unreachable_in_time(backends: WebBackends) -
     async with running(own(backends), patience=2.0) as relay:
         await relay.update([web])
         process = await process_of(relay)
-        os.kill(process, signal.SIGSTOP)
+        freeze(process)
         started = time.monotonic()
         for call in (partial(relay.update, [web]), relay.status, relay.report):
             with pytest.raises(RelayUnreachable, match=r"no answer within 0\.6 s"):
                 await call()
         assert time.monotonic() - started < 5
-        os.kill(process, signal.SIGCONT)
+        thaw(process)
         await relay.update([web])
         await until_ready(relay, web)
 
@@ -365,7 +290,7 @@ def test_haproxy_ends_gently_when_the_relay_is_killed(
 ) -> None:
     program = f"""
 import asyncio
-from test_haproxy_relay import make_relay, process_of
+from haproxy_relays import make_relay, process_of
 async def main():
     relay = make_relay({own(backends)!r})
     await relay.start()
@@ -374,7 +299,7 @@ async def main():
     await asyncio.sleep(60)
 asyncio.run(main())
 """
-    path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    path = os.pathsep.join(sys.path)
     environment = {**os.environ, "PYTHONPATH": path, "TMPDIR": str(tmp_path)}
     relay = subprocess.Popen(
         [sys.executable, "-c", program], stdout=subprocess.PIPE, env=environment
@@ -387,254 +312,3 @@ asyncio.run(main())
     while os.path.lexists(f"/proc/{haproxy}/exe"):  # not of a zombie
         assert time.monotonic() < deadline, "haproxy lives on"
         time.sleep(0.02)
-
-
-# What is wrong is told before anything runs.
-
-
-@pytest.mark.parametrize(
-    ("options", "complaint"),
-    [
-        (
-            {"lines": {"frontend": ["option tcplog", "wrong word"]}},
-            r"lines\.frontend\[1\]: .*wrong",
-        ),
-        ({"lines": {"global": ["nbthread none"]}}, r"lines\.global\[0\]: .*nbthread"),
-        ({"limits": {"clients": 9_000_000}}, r"limits\.clients: 9000000 clients need"),
-        ({"program": "no-such-haproxy"}, "program: there is no program no-such-haproxy"),
-        ({"program": "true"}, "program: .*true does not seem to be HAProxy"),
-    ],
-)
-async def test_a_mistake_is_told_with_its_place(
-    backends: WebBackends, options: dict[str, Any], complaint: str
-) -> None:
-    relay = make_relay(own(backends, **options))
-    with pytest.raises(ConfigInvalid, match=f"relay 'web': {complaint}"):
-        await relay.start()
-    await relay.close()
-
-
-async def test_a_bad_bind_parameter_is_told_with_its_place(backends: WebBackends) -> None:
-    options = own(backends)
-    options["listen"] = ["127.0.0.1:1999", f"{options['listen'][0]} ssl crt /nowhere.pem"]
-    relay = make_relay(options)
-    with pytest.raises(ConfigInvalid, match=r"listen\[1\]: .*nowhere\.pem"):
-        await relay.start()
-
-
-async def test_an_address_that_is_taken_is_told_with_its_place(backends: WebBackends) -> None:
-    options = own(backends)
-    async with running(options):
-        relay = make_relay(options)
-        with pytest.raises(ConfigInvalid, match=r"listen\[0\]: .*Address already in use"):
-            await relay.start()
-
-
-async def test_an_old_haproxy_is_refused(backends: WebBackends, tmp_path: Path) -> None:
-    program = tmp_path / "haproxy"
-    program.write_text("#!/bin/sh\necho HAProxy version 2.4.22-f8e3218 2023/02/14\n")
-    program.chmod(0o755)
-    relay = make_relay(own(backends, program=str(program)))
-    with pytest.raises(ConfigInvalid, match=r"2\.4\.22\S* is too old; 2\.6 or newer"):
-        await relay.start()
-
-
-def modes_in(directory: Path) -> dict[str, int]:
-    return {each.name: each.stat().st_mode & 0o777 for each in directory.iterdir()}
-
-
-async def test_its_directory_is_private_and_goes_with_it(
-    backends: WebBackends, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    async with running(own(backends)) as relay:
-        await relay.update([])
-        ((name, mode),) = modes_in(tmp_path).items()
-        assert mode == 0o700
-        assert modes_in(tmp_path / name) == {"haproxy.cfg": 0o600, "runtime.sock": 0o600}
-    assert modes_in(tmp_path) == {}
-
-
-# A HAProxy that runs already.
-
-
-ELSEWHERE = """
-global
-  stats socket {socket} level admin
-  maxconn 100
-defaults
-  mode http
-  timeout connect 1s
-  timeout client 10s
-  timeout server 10s
-frontend site
-  bind {address}
-  default_backend machines
-backend machines
-  server theirs 127.0.3.9:9 disabled
-"""
-
-
-class Elsewhere:
-    """A HAProxy that somebody else runs, with a server of its own."""
-
-    def __init__(self, directory: Path) -> None:
-        self.socket = directory / "s"
-        self.address = f"127.0.0.1:{free_port()}"
-        self._file = directory / "h.cfg"
-        self._file.write_text(ELSEWHERE.format(socket=self.socket, address=self.address))
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        command = ["haproxy", "-db", "-f", str(self._file)]
-        path = f"{os.environ['PATH']}:/usr/sbin"
-        self._process = subprocess.Popen(
-            command, env={"PATH": path}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        deadline = time.monotonic() + TIMEOUT
-        with socket.socket(socket.AF_UNIX) as probe:
-            while probe.connect_ex(str(self.socket)):
-                assert time.monotonic() < deadline, "haproxy does not listen"
-                time.sleep(0.01)
-
-    def stop(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
-
-
-@pytest.fixture
-def elsewhere() -> Iterator[Elsewhere]:
-    # Not in pytest's own directory: the path of a socket has at most 107 bytes.
-    with tempfile.TemporaryDirectory(prefix="isoneph-elsewhere-") as directory:
-        haproxy = Elsewhere(Path(directory))
-        try:
-            haproxy.start()
-            yield haproxy
-        finally:
-            haproxy.stop()
-
-
-def taken_over(backends: WebBackends, haproxy: Elsewhere) -> dict[str, Any]:
-    return {"socket": str(haproxy.socket), "backend": "machines", "port": backends.port}
-
-
-async def server_names(relay: HaproxyRelay) -> list[str]:
-    """The servers that HAProxy has."""
-    instance = relay._instance
-    return sorted(await instance.api.servers(instance.backend))
-
-
-async def test_a_running_haproxy_gets_servers_and_keeps_its_own(
-    backends: WebBackends, elsewhere: Elsewhere
-) -> None:
-    web = [backends.start(0), backends.start(1)]
-    async with running(taken_over(backends, elsewhere)) as relay:
-        await relay.update(web)
-        await until_ready(relay, *web)
-        assert await asyncio.to_thread(get, elsewhere.address) in {"127.0.3.1", "127.0.3.2"}
-        await relay.update(web[1:])
-        assert await server_names(relay) == [f"isoneph-{web[1].id}", "theirs"]
-        await relay.drain()
-    assert await asyncio.to_thread(get, elsewhere.address) == "127.0.3.2"  # it lives on
-    async with running(taken_over(backends, elsewhere)) as relay:
-        await relay.update([])
-        assert await server_names(relay) == ["theirs"]
-
-
-async def test_a_running_haproxy_that_starts_anew_gets_its_servers_again(
-    backends: WebBackends, elsewhere: Elsewhere
-) -> None:
-    web = backends.start(0)
-    async with running(taken_over(backends, elsewhere)) as relay:
-        await relay.update([web])
-        await until_ready(relay, web)
-        elsewhere.stop()
-        with pytest.raises(RelayUnreachable, match="Connection refused"):
-            await relay.status()
-        elsewhere.start()
-        await until_ready(relay, web)
-        assert await asyncio.to_thread(get, elsewhere.address) == "127.0.3.1"
-
-
-async def test_a_running_haproxy_must_be_there_with_the_backend(
-    backends: WebBackends, elsewhere: Elsewhere
-) -> None:
-    options = taken_over(backends, elsewhere)
-    with pytest.raises(RelayRefused, match="backend nothing: \"Can't find backend"):
-        await make_relay({**options, "backend": "nothing"}).start()
-    with pytest.raises(RelayUnreachable, match="No such file or directory"):
-        await make_relay({**options, "socket": "/nowhere/at/all"}).start()
-
-
-# The conformance suite, with each kind of HAProxy and mode.
-
-
-@contextmanager
-def held_connection(address: str) -> Iterator[socket.socket]:
-    host, _, port = address.rpartition(":")
-    with socket.create_connection((host, int(port)), timeout=TIMEOUT) as connection:
-        yield connection
-
-
-class _HaproxyConformance(RelayConformance):
-    @pytest.fixture(autouse=True)
-    def _backends(self, backends: WebBackends) -> None:
-        self.backends = backends
-
-    async def start_backend(self, number: int) -> Backend:
-        return await asyncio.to_thread(self.backends.start, number)
-
-    async def make_dead_backend(self) -> Backend:
-        return self.backends.backend(9)
-
-
-class TestOwnHaproxyHttp(_HaproxyConformance):
-    def make_relay(self, tmp_path: Path) -> Relay:
-        check = {**CHECK, "path": "/", "host": "vm"}
-        return make_relay(own(self.backends, check=check), patience=5.0)
-
-    async def open_session(self, relay: Relay) -> EndSession:
-        request = asyncio.ensure_future(asyncio.to_thread(get, relay.options["listen"][0], "/1"))
-
-        async def end() -> None:
-            await request
-
-        await until_sessions(relay, 1)
-        return end
-
-    async def cut_off(self, relay: Relay) -> bool:
-        assert isinstance(relay, HaproxyRelay)
-        process = await process_of(relay)
-        os.kill(process, signal.SIGSTOP)
-        return True
-
-
-class TestOwnHaproxyTcp(_HaproxyConformance):
-    def make_relay(self, tmp_path: Path) -> Relay:
-        return make_relay(own(self.backends, mode="tcp"))
-
-    async def open_session(self, relay: Relay) -> EndSession:
-        host, _, port = relay.options["listen"][0].rpartition(":")
-        _, writer = await asyncio.open_connection(host, int(port))
-
-        async def end() -> None:
-            writer.close()
-            await writer.wait_closed()
-
-        await until_sessions(relay, 1)
-        return end
-
-
-class TestRunningHaproxy(_HaproxyConformance):
-    @pytest.fixture(autouse=True)
-    def _haproxy_elsewhere(self, elsewhere: Elsewhere) -> None:
-        self.elsewhere = elsewhere
-
-    def make_relay(self, tmp_path: Path) -> Relay:
-        return make_relay(taken_over(self.backends, self.elsewhere))
-
-    async def cut_off(self, relay: Relay) -> bool:
-        self.elsewhere.stop()
-        return True

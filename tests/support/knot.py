@@ -44,15 +44,11 @@ database:
 template:
   - id: default
     storage: "{directory}"
-    zonefile-sync: -1
+    zonefile-sync: 0
 zone:
   - domain: {zone}
     file: zone
     acl: relay
-"""
-_PRIMARY = """
-    journal-content: all
-    zonefile-load: difference-no-serial
 """
 #: A secondary that passes updates on and asks its primary often.
 _SECONDARY = """
@@ -86,7 +82,7 @@ class Knot:
             secret=SECRET,
             zone=ZONE,
         )
-        (directory / "knot.conf").write_text(text + (_SECONDARY if primary else _PRIMARY))
+        (directory / "knot.conf").write_text(text + (_SECONDARY if primary else ""))
         if primary is None:
             (directory / "zone").write_text(_RECORDS)
 
@@ -111,10 +107,11 @@ class Knot:
             process.terminate()
             process.wait()
 
-    def send_signal(self, number: int) -> None:
-        """Send it a signal."""
-        if self._process is not None:
-            self._process.send_signal(number)
+    @property
+    def process(self) -> int:
+        """The id of its process."""
+        assert self._process is not None
+        return self._process.pid
 
     def look_up(self, name: str, kind: str = "A") -> list[str]:
         """The records of a name in the zone, as text, sorted."""

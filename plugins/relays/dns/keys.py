@@ -84,13 +84,15 @@ def _key(name: str, algorithm: str, secret: str) -> dns.tsig.Key:
 
 
 def _read(file: str) -> str:
-    path = Path(file)
     try:
+        path = Path(file).expanduser()
         mode = path.stat().st_mode
         with path.open("rb") as opened:
             content = opened.read(_LONGEST_FILE + 1)
     except OSError as error:
         raise KeyUnfit(f"cannot be read: {error.strerror}") from None
+    except RuntimeError:
+        raise KeyUnfit("cannot be read: there is no home directory for ~") from None
     if mode & (stat.S_IRWXO | stat.S_IWGRP):
         raise KeyUnfit("others can open it, and it holds a secret: chmod 600")
     if len(content) > _LONGEST_FILE or not content.isascii():

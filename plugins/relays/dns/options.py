@@ -57,8 +57,10 @@ def _text(value: object) -> str:
 
 
 def _path(value: object) -> str:
-    if not isinstance(value, str) or not PurePosixPath(value).is_absolute() or "\0" in value:
-        raise Invalid("expected an absolute path")
+    if not isinstance(value, str) or "\0" in value:
+        raise Invalid("expected a path")
+    if not value.startswith("~/") and not PurePosixPath(value).is_absolute():
+        raise Invalid("expected an absolute path, or one that begins with ~/")
     return value
 
 
@@ -161,7 +163,7 @@ CHECK: Mapping[Any, Any] = {
 
 OPTIONS: Mapping[Any, Any] = {
     Required(
-        "servers",
+        "name_servers",
         description="the name servers that updates go to: the zone's primary first, then others "
         "that are tried when it does not answer; numeric addresses, with a port when it is not 53",
     ): _servers,

@@ -57,7 +57,7 @@ def unfit(backend: Backend) -> str | None:
         if "%" in text:  # a zone index means nothing elsewhere
             return f"{address[:64]!r} is no address"
     try:
-        dns.name.Name([backend.id.encode()])
+        dns.name.Name([backend.id.encode(), b""])
     except dns.exception.DNSException:
         return "its id cannot be a part of a domain name"
     return None

@@ -73,7 +73,7 @@ class DnsRelay(Relay):
             self._key = load_key(self.options)
         except KeyUnfit as error:
             raise ConfigInvalid([f"relay '{self.environment.name}': {error}"]) from error
-        addresses_of = [its_options.server_address(text) for text in self.options["servers"]]
+        addresses_of = [its_options.server_address(text) for text in self.options["name_servers"]]
         seconds = min(self.environment.timeout * _SHARE / len(addresses_of), _LONGEST_TIMEOUT)
         self._servers = [NameServer(each, self._key, seconds) for each in addresses_of]
         self._keeper = asyncio.create_task(self._keep())
@@ -122,8 +122,8 @@ class DnsRelay(Relay):
             )
             for backend in self._backends
         ]
-        columns = ("backend", "state", "addresses", "seconds_left")
-        return RelayReport(facts=facts, tables=[Table(name="backends", columns=columns, rows=rows)])
+        columns = ("backend", "record", "addresses", "seconds_left")
+        return RelayReport(facts=facts, tables=[Table(name="records", columns=columns, rows=rows)])
 
     def _is_wanted(self, backend: Backend) -> bool:
         return not backend.draining and unfit(backend) is None and self._checks.is_good(backend)

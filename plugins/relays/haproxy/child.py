@@ -9,7 +9,8 @@
                                 │  └──────────────> ended          │
                                 │                                  │
                                 └──────────────────────────────────┘
-                                  revive, after a pause that grows
+                                  revive: at once, or after a pause
+                                  that grows when it lives short
 
 The sockets that clients come to are ours, and the child inherits them: while one HAProxy is gone
 and the next not there, clients wait in the kernel's queue and are not refused.
@@ -18,6 +19,7 @@ and the next not there, clients wait in the kernel's queue and are not refused.
 from __future__ import annotations
 
 import asyncio
+import logging
 import resource
 import shutil
 import signal
@@ -38,7 +40,7 @@ from isoneph.plugins.relays.haproxy.runtime import RuntimeApi
 #: Connections that wait in the kernel at most; it takes the smaller of this and somaxconn.
 _BACKLOG = 4096
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
-#: A HAProxy that lived as many seconds was sound: the pause before the next is short again.
+#: A HAProxy that lived as many seconds was sound: the next is started at once.
 _SOUND = 10.0
 #: File descriptors beside those for clients and backends: listeners, checks, the runtime API.
 _SPARE_FILES = 200
@@ -209,6 +211,7 @@ class OwnHaproxy:
                 stderr=asyncio.subprocess.PIPE,
                 limit=_LONGEST_LINE,
                 pass_fds=self._descriptors,
+                start_new_session=True,  # Ctrl-C is for us, who end it gently
             )
         except OSError as error:
             raise RelayUnreachable(f"HAProxy cannot be started: {error.strerror}") from error
@@ -236,14 +239,13 @@ class OwnHaproxy:
         self._process = None
         self._environment.metrics.count("restarts")
         lived = self._environment.clock.monotonic() - self._started_at
-        self._pause = _FIRST_PAUSE if lived >= _SOUND or not self._pause else 2 * self._pause
-        self._pause = min(self._pause, _LONGEST_PAUSE)
-        ended = (
-            f"by {signal.Signals(-process.returncode).name}"
-            if process.returncode is not None and process.returncode < 0
-            else f"with status {process.returncode}"
-        )
-        self._last_words = f"{ended}: {self._last_words}" if self._last_words else ended
+        longer = min(max(2 * self._pause, _FIRST_PAUSE), _LONGEST_PAUSE)
+        self._pause = 0.0 if lived >= _SOUND else longer
+        status = process.returncode or 0
+        if status < 0:
+            self._last_words = f"by {signal.Signals(-status).name}"
+        else:
+            self._last_words = f"with status {status} {self._last_words}".rstrip()
         self._environment.logger.warning("HAProxy ended %s", self._last_words)
 
     async def _listen_to(self, stderr: asyncio.StreamReader) -> None:
@@ -257,13 +259,12 @@ class OwnHaproxy:
             if not line:
                 return
             text = line.decode(errors="replace").strip()
-            if text:
-                alert = text.startswith("[ALERT]")
-                (self._environment.logger.warning if alert else self._environment.logger.info)(
-                    "HAProxy: %s", text
-                )
-                if alert:
-                    self._last_words = text[:500]
+            if text.startswith("[ALERT]"):
+                self._last_words = text[:500]
+                level = logging.WARNING
+            else:  # of all that it tells of its servers, the outcome of checks is news
+                level = logging.INFO if ", reason: " in text else logging.DEBUG
+            self._environment.logger.log(level, "HAProxy: %s", text)
 
     def _invalid(self, *problems: str) -> ConfigInvalid:
         return ConfigInvalid([f"relay '{self._environment.name}': {each}" for each in problems])

@@ -108,7 +108,7 @@ class HaproxyRelay(Relay):
         return {backend.id: self._status_of(backend) for backend in self._backends or ()}
 
     async def report(self) -> RelayReport:
-        """HAProxy's figures of its clients and of the backends."""
+        """HAProxy's figures of its clients and of the servers that are the backends."""
         servers: Sequence[Figures] = ()
         clients: Sequence[Figures] = ()
         if self._backends is not None and not self._ending:
@@ -124,8 +124,8 @@ class HaproxyRelay(Relay):
             facts=facts,
             tables=[
                 Table(
-                    name="backends",
-                    columns=("backend", "state", "check", "queued", *_FIGURES),
+                    name="servers",
+                    columns=("server", "state", "check", "queued", *_FIGURES),
                     rows=[*self._rows(servers)],
                     counters=_COUNTERS,
                 ),
