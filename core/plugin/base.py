@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from abc import ABC
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -49,7 +50,8 @@ class Environment:
     ``timeout`` the seconds a single call may take, for plugins that talk to something: after
     them the core gives up on the call, so a plugin's own time-outs should be a little shorter.
     ``parts`` holds the plugins that :attr:`Plugin.parts` names, by their keys; not yet started:
-    who owns them starts and closes them.
+    who owns them starts and closes them. ``sockets`` are listening ones that the service manager
+    opened for the process and that outlive it: what listens takes the one that has its address.
     """
 
     name: str
@@ -58,6 +60,7 @@ class Environment:
     metrics: Metrics
     timeout: float = 30.0
     parts: Mapping[str, Plugin] = field(default_factory=dict)
+    sockets: Sequence[socket.socket] = ()
 
 
 class Part(NamedTuple):

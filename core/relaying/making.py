@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+import socket
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 from isoneph.core.metrics import PrometheusMetrics
@@ -26,9 +27,10 @@ def make_relay(
     registry: Registry,
     clock: Clock,
     metrics: PrometheusMetrics,
+    sockets: Sequence[socket.socket] = (),
 ) -> Relay:
-    """The relay of ``application``, not yet started; its environment is named after that. Raises
-    PluginError."""
+    """The relay of ``application``, not yet started; its environment is named after that, and has
+    ``sockets``, as those of its parts have. Raises PluginError."""
     kind = cast("type[Relay]", registry.load("relays", settings.driver))
 
     def environment(
@@ -41,6 +43,7 @@ def make_relay(
             metrics=metrics.bound(kind=kind, plugin=driver),
             timeout=TIMEOUT,
             parts=parts or {},
+            sockets=sockets,
         )
 
     def make_parts(

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from isoneph.core.clock import SystemClock
 from isoneph.core.errors import IsonephError, RelayError
+from isoneph.core.inherited import inherited_sockets
 from isoneph.core.metrics import PrometheusMetrics
 from isoneph.core.plugin import Clock
 from isoneph.core.registry import Registry
@@ -95,7 +96,8 @@ class Process:
         directory = run.state or state_directory()
         async with AsyncExitStack() as stack:
             stack.enter_context(only_one(directory, name))
-            relay = make_relay(run.relay, name, Registry(), self._clock, self._metrics)
+            sockets = inherited_sockets()
+            relay = make_relay(run.relay, name, Registry(), self._clock, self._metrics, sockets)
             host = RelayHost(relay, StateFile(directory, name), run.relay.servers)
             stack.push_async_callback(host.close)
             await host.start()

@@ -6,9 +6,8 @@ import ipaddress
 import socket
 from collections.abc import Sequence
 
-from gunicorn import systemd
-
 from isoneph.core.errors import ConfigInvalid
+from isoneph.core.inherited import inherited_sockets
 from isoneph.core.settings import ServiceSettings, Settings
 
 BACKLOG = 1024
@@ -19,10 +18,8 @@ def open_sockets(service: ServiceSettings) -> list[socket.socket]:
 
     Raises OSError with a message that names the address.
     """
-    given = systemd.listen_fds()
-    if given:
-        first = systemd.SD_LISTEN_FDS_START
-        return [socket.socket(fileno=fd) for fd in range(first, first + given)]
+    if given := inherited_sockets():
+        return given
     sock: socket.socket | None = None
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(

@@ -101,6 +101,14 @@ def distributions(tmp_path_factory: pytest.TempPathFactory) -> Distributions:
 
 
 @pytest.fixture
+def short_path() -> Iterator[Path]:
+    """A directory for sockets, whose paths have at most 107 bytes, or fewer: pytest's own may be
+    too long."""
+    with tempfile.TemporaryDirectory(prefix="isoneph-") as directory:
+        yield Path(directory)
+
+
+@pytest.fixture
 def make_service(tmp_path: Path) -> Iterator[Callable[..., Service]]:
     """Makes services, each with a directory of its own, that are gone after the test."""
     made: list[Service] = []

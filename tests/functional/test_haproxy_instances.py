@@ -105,15 +105,15 @@ def modes_in(directory: Path) -> dict[str, int]:
 
 
 async def test_its_directory_is_private_and_goes_with_it(
-    backends: WebBackends, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    backends: WebBackends, short_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", str(short_path))
     async with running(own(backends)) as relay:
         await relay.update([])
-        ((name, mode),) = modes_in(tmp_path).items()
+        ((name, mode),) = modes_in(short_path).items()
         assert mode == 0o700
-        assert modes_in(tmp_path / name) == {"haproxy.cfg": 0o600, "runtime.sock": 0o600}
-    assert modes_in(tmp_path) == {}
+        assert modes_in(short_path / name) == {"haproxy.cfg": 0o600, "runtime.sock": 0o600}
+    assert modes_in(short_path) == {}
 
 
 async def test_a_running_haproxy_gets_servers_and_keeps_its_own(

@@ -286,7 +286,7 @@ async def test_a_hanging_haproxy_is_unreachable_in_time(backends: WebBackends) -
 
 
 def test_haproxy_ends_gently_when_the_relay_is_killed(
-    backends: WebBackends, tmp_path: Path
+    backends: WebBackends, short_path: Path
 ) -> None:
     program = f"""
 import asyncio
@@ -300,7 +300,7 @@ async def main():
 asyncio.run(main())
 """
     path = os.pathsep.join(sys.path)
-    environment = {**os.environ, "PYTHONPATH": path, "TMPDIR": str(tmp_path)}
+    environment = {**os.environ, "PYTHONPATH": path, "TMPDIR": str(short_path)}
     relay = subprocess.Popen(
         [sys.executable, "-c", program], stdout=subprocess.PIPE, env=environment
     )

@@ -7,67 +7,38 @@ import asyncio
 import json
 import os
 import sys
-from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from programs import SOON, program, read_until, say
+
 FRONT = Path(__file__).parents[2] / "doc" / "examples" / "front"
 ISONEPH = str(Path(sys.executable).parent / "isoneph")
-#: Seconds in which anything has happened; system calls are slow in here.
-SOON = 60.0
 
 
-@asynccontextmanager
-async def program(*command: str, directory: Path) -> AsyncIterator[Process]:
-    """A running program with its output in one pipe, which is ended in any case."""
-    environment = {**os.environ, "XDG_RUNTIME_DIR": str(directory)}
-    process = await asyncio.create_subprocess_exec(
-        *command, stdin=PIPE, stdout=PIPE, stderr=STDOUT, env=environment
-    )
-    try:
-        yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
-
-
-async def read_until(process: Process, text: str) -> str:
-    """What a program prints, up to a line that contains ``text``."""
-    assert process.stdout is not None
-    printed = ""
-    async with asyncio.timeout(SOON):
-        while text not in printed:
-            line = await process.stdout.readline()
-            assert line, f"it ended without {text!r}:\n{printed}"
-            printed += line.decode(errors="replace")
-    return printed
+def runtime(directory: Path) -> dict[str, str]:
+    """Where the relay has its control socket."""
+    return {"XDG_RUNTIME_DIR": str(directory)}
 
 
 async def status(directory: Path) -> Any:
     """What ``isoneph relay status`` tells."""
     words = ("relay", "status", "front", "--config-dir", str(FRONT), "-f", "json")
-    environment = {**os.environ, "XDG_RUNTIME_DIR": str(directory)}
+    environment = {**os.environ, **runtime(directory)}
     process = await asyncio.create_subprocess_exec(
         ISONEPH, *words, stdin=DEVNULL, stdout=PIPE, env=environment
     )
     return json.loads((await process.communicate())[0])
 
 
-def client(directory: Path, port: int) -> Any:
+def client(port: int) -> AbstractAsyncContextManager[Process]:
     """``sctp_darn`` as a client of the relay; what is written to it is sent, line by line."""
     ends = ("-H", "127.0.0.1", "-P", str(port), "-h", "127.0.0.1", "-p", "36412")
-    return program("stdbuf", "-oL", "sctp_darn", *ends, "-s", directory=directory)
-
-
-async def say(process: Process, text: str) -> None:
-    assert process.stdin is not None
-    process.stdin.write(text.encode() + b"\n")
-    await process.stdin.drain()
+    return program("stdbuf", "-oL", "sctp_darn", *ends, "-s")
 
 
 @pytest.mark.timeout(300)
@@ -75,7 +46,7 @@ async def test_a_relay_stands_before_servers_that_are_not_ours(tmp_path: Path) -
     async with AsyncExitStack() as stack:
 
         async def start(*command: str) -> Process:
-            return await stack.enter_async_context(program(*command, directory=tmp_path))
+            return await stack.enter_async_context(program(*command, environment=runtime(tmp_path)))
 
         servers = {
             host: await start("stdbuf", "-oL", "sctp_darn", "-H", host, "-P", "7001", "-l")
@@ -88,10 +59,10 @@ async def test_a_relay_stands_before_servers_that_are_not_ours(tmp_path: Path) -
         )
         await read_until(relay, "is ready")
         await read_until(relay, "is ready")
-        first = await stack.enter_async_context(client(tmp_path, 6001))
+        first = await stack.enter_async_context(client(6001))
         await say(first, "hello")
         assert "DATA(7):  hello." in await read_until(servers["127.0.0.2"], "DATA(7)")
-        second = await stack.enter_async_context(client(tmp_path, 6002))
+        second = await stack.enter_async_context(client(6002))
         await say(second, "good day")
         assert "DATA(10):  good day." in await read_until(servers["127.0.0.3"], "DATA(10)")
         told = await status(tmp_path)
@@ -101,7 +72,7 @@ async def test_a_relay_stands_before_servers_that_are_not_ours(tmp_path: Path) -
         ]
         servers["127.0.0.2"].terminate()
         await read_until(relay, "127.0.0.2 is not ready")
-        third = await stack.enter_async_context(client(tmp_path, 6003))
+        third = await stack.enter_async_context(client(6003))
         await say(third, "anybody")
         assert "DATA(9):  anybody." in await read_until(servers["127.0.0.3"], "DATA(9)")
         relay.terminate()

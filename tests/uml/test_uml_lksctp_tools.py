@@ -5,42 +5,16 @@ from __future__ import annotations
 import asyncio
 import re
 import socket
-from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 from isoneph.core.plugin import Transport
 from isoneph.core.testing.associations import Door, RecordingHandler
 from isoneph.core.traffic import Address, Ending, Message
+from programs import program, read_until
 from two_hosts import SOON
 
 HERE = "127.0.0.1"
 #: What sctp_test sends in its case 4.
 SIZES = [1, 1000, 2000, 3000, 5000, 10000, 15000, 20000, 25000, 32768]
-
-
-@asynccontextmanager
-async def program(*command: str) -> AsyncIterator[Process]:
-    """A running program, which is ended in any case."""
-    process = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE)
-    try:
-        yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
-
-
-async def read_until(process: Process, text: str) -> str:
-    """What the program prints, up to a line that contains ``text``."""
-    assert process.stdout is not None
-    printed = ""
-    async with asyncio.timeout(SOON):
-        while text not in printed:
-            line = await process.stdout.readline()
-            assert line, f"it ended without {text!r}:\n{printed}"
-            printed += line.decode()
-    return printed
 
 
 async def test_takes_what_sctp_test_sends(transport: Transport) -> None:

@@ -85,6 +85,8 @@ class Status(NamedTuple):
 
     primary: Address | None
     rtt: float
+    streams_in: int
+    streams_out: int
 
 
 @lru_cache(maxsize=4096)
@@ -136,7 +138,7 @@ def address_of(sockaddr: bytes) -> Address | None:
 def read_status(sock: socket.socket) -> Status:
     """How an association stands. Raises OSError when there is none."""
     fields = _STATUS.unpack(sock.getsockopt(SOL_SCTP, STATUS, _STATUS.size))
-    return Status(address_of(fields[9]), fields[12] * _TICK)
+    return Status(address_of(fields[9]), fields[12] * _TICK, fields[5], fields[6])
 
 
 def read_retransmitted(sock: socket.socket) -> int:

@@ -96,8 +96,14 @@ class KernelAssociation(Association):
         self._take_up()
 
     def _take_up(self) -> None:
-        """Read what always comes first: that the association is up, even if it is over again.
-        Raises OSError when it could not be set up."""
+        """Read what comes first: that the association is up, even if it is over again. It does not
+        come where the association is older than our settings of the socket that it was accepted
+        from. Raises OSError when it could not be set up."""
+        if not self._announces():
+            status = abi.read_status(self._sock)
+            self.streams_in, self.streams_out = status.streams_in, status.streams_out
+            self._find_addresses()
+            return
         data, _ancillary, flags, _source = self._sock.recvmsg(_READ_SIZE)
         event = None
         if flags & abi.MSG_NOTIFICATION:
@@ -112,13 +118,17 @@ class KernelAssociation(Association):
         self.streams_in, self.streams_out = event.streams_in, event.streams_out
         self._find_addresses()
 
+    def _announces(self) -> bool:
+        try:
+            data, _ancillary, flags, _source = self._sock.recvmsg(1, 0, socket.MSG_PEEK)
+        except BlockingIOError:
+            return False
+        return not data or bool(flags & abi.MSG_NOTIFICATION)
+
     @property
     def stillborn(self) -> bool:
         """Whether it is over already, without a message."""
-        if self.remote:
-            return False
-        data, _ancillary, flags, _source = self._sock.recvmsg(1, 0, socket.MSG_PEEK)
-        return not data or bool(flags & abi.MSG_NOTIFICATION)
+        return not self.remote and self._announces()
 
     def begin(self, handler: AssociationHandler) -> None:
         """Tell ``handler`` that it is open, and all that follows."""

@@ -74,6 +74,21 @@ class Control:
             raise
         return control
 
+    @classmethod
+    def adopt(
+        cls, sockets: Iterable[socket.socket], addresses: Sequence[Address], settings: Settings
+    ) -> Control | None:
+        """That of these sockets which listens on the addresses, and on no others; None when none
+        does. What is accepted from it has our settings, also what has come before."""
+        for sock in sockets:
+            if sock.fileno() < 0 or sock.proto != socket.IPPROTO_SCTP:
+                continue
+            control = cls(sock)
+            if set(control.local()) == set(addresses):
+                control._set(settings)
+                return control
+        return None
+
     def _set(self, settings: Settings) -> None:
         """What associations begin with; those that are accepted inherit it."""
         option, base = self.sock.setsockopt, self._sctp

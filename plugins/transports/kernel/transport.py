@@ -35,6 +35,7 @@ class KernelTransport(Transport):
     schema: ClassVar[OptionSchema] = OPTIONS
     loop: asyncio.AbstractEventLoop
     _make: Callable[[Iterable[Address], Settings], Control] | None = None
+    _adopt: Callable[..., Control | None] | None = None
 
     def __init__(self, options: Mapping[str, Any], environment: Environment) -> None:
         super().__init__(options, environment)
@@ -65,7 +66,7 @@ class KernelTransport(Transport):
             ) from error
         check(self.settings)
         self.loop = asyncio.get_running_loop()
-        self._make = Control.make
+        self._make, self._adopt = Control.make, Control.adopt
 
     async def close(self) -> None:
         """Stop listening, and abort what is up."""
@@ -80,17 +81,21 @@ class KernelTransport(Transport):
         addresses: Sequence[Address],
         accept: Callable[[Association], AssociationHandler | None],
     ) -> Listener:
-        """Bind one socket to all of them, and listen on it."""
+        """Listen on one socket with all of them: one that the service manager has opened for
+        this process, or a new one."""
         where = _words(addresses)
-        if self._make is None:
+        if self._make is None or self._adopt is None:
             raise ListenFailed("the transport is not started")
         if problem := _problem(addresses):
             raise ListenFailed(f"cannot listen on {where}: {problem}")
         try:
-            control = self._make(addresses, self.settings)
+            control = self._adopt(self.environment.sockets, addresses, self.settings)
+            if control is None:
+                control = self._make(addresses, self.settings)
+                with _closing_on_failure(control):
+                    control.bind(addresses)
+                    control.sock.listen(BACKLOG)
             with _closing_on_failure(control):
-                control.bind(addresses)
-                control.sock.listen(BACKLOG)
                 listener = KernelListener(self, control, addresses, accept)
         except OSError as error:
             raise ListenFailed(f"cannot listen on {where}: {error}") from error

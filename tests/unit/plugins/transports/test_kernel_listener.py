@@ -95,9 +95,15 @@ def test_pausing_ends_the_waiting() -> None:
 )
 def test_what_does_not_begin_with_its_being_up_is_passed_over(first: object) -> None:
     closed: list[bool] = []
+
+    def getsockopt(_level: int, _option: int, size: int = 0) -> int:
+        if size:
+            raise OSError(errno.EINVAL, "there is no association")
+        return 0
+
     sock = SimpleNamespace(
-        recvmsg=lambda _size: first,
-        getsockopt=lambda _level, _option: 0,
+        recvmsg=lambda *_arguments: first,
+        getsockopt=getsockopt,
         close=lambda: closed.append(True),
     )
     world = World()
