@@ -336,7 +336,7 @@ def _dumped(values: st.SearchStrategy[Any]) -> st.SearchStrategy[str]:
 
 
 @settings(
-    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(
     clouds=_dumped(CLOUD_LIKE | VALUES) | st.text() | st.binary(),
