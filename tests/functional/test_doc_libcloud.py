@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from doc_session import Shell, comparable, steps
+from doc_session import Shell, steps
 from moto_server import MotoServer
 from services import Service
 
@@ -45,7 +45,7 @@ def test_the_sessions_of_the_page(service: Service, tmp_path: Path) -> None:
     assert len(played) == 6
     try:
         for step in played:
-            assert comparable(shell.run(step.command)) == comparable(step.output), step.command
+            shell.check(step)
     finally:
         shell.run("isoneph vm list -f value -c id | xargs -r isoneph vm delete")
         shell.close()

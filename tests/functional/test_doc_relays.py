@@ -77,12 +77,12 @@ def told(text: str) -> str:
 
 def play(page: str, shown: str, port: int, home: Path, environment: dict[str, str]) -> int:
     """Play the sessions of a page; the number of commands."""
-    script = list(steps((DOC / "source" / "relays" / page).read_text()))
+    text = (DOC / "source" / "relays" / page).read_text()
+    script = list(steps(text.replace(shown, str(port))))
     shell = Shell(home, environment)
     try:
         for step in script:
-            printed = shell.run(step.command.replace(shown, str(port)))
-            assert told(printed.replace(str(port), shown)) == told(step.output), step.command
+            shell.check(step, told)
     finally:
         shell.run("isoneph vm list -f value -c id | xargs -r isoneph vm delete --now")
         shell.close()

@@ -6,13 +6,18 @@ import itertools
 import os
 import re
 import subprocess
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 DIRECTIVE = ".. code-block:: console"
 INDENT = "   "
 END = "-- end of output --"
+#: Seconds in which what a page shows has to be seen, on a machine that is busy with other tests.
+PATIENCE = 10.0
+#: Commands that only look, and may look again.
+_LOOKS = re.compile(r"isoneph (explain|(cloud|vm) (list|show))\b(?!.*\|)")
 #: A command; a line that ends with a backslash goes on in the next.
 _COMMAND = re.compile(r"(?:.*\\\n)*.*")
 #: What differs from run to run, and what stands for it.
@@ -87,6 +92,20 @@ class Shell:
                 break
             lines.append(line)
         return "".join(lines).strip("\n")
+
+    def check(
+        self,
+        step: Step,
+        told: Callable[[str], str] = comparable,
+        patience: float = PATIENCE,
+    ) -> None:
+        """See that a step prints what its page says, as ``told`` tells it; looking is repeated."""
+        expected, deadline = told(step.output), time.monotonic() + patience
+        printed = told(self.run(step.command))
+        while printed != expected and _LOOKS.match(step.command) and time.monotonic() < deadline:
+            time.sleep(0.5)
+            printed = told(self.run(step.command))
+        assert printed == expected, step.command
 
     def close(self) -> None:
         """End it."""

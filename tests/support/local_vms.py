@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,6 +33,22 @@ def running(directory: Path) -> list[psutil.Process]:
             home = process.environ().get("ISONEPH_DIRECTORY", "")
             if home.startswith(f"{directory}/") and process.status() != psutil.STATUS_ZOMBIE:
                 found.append(process)
+    return found
+
+
+def await_one_session(directory: Path) -> None:
+    """See that the processes in ``directory`` are one VM's, once launchers that lost are gone."""
+    until = time.monotonic() + 10
+    while len(sessions := _sessions(directory)) != 1:
+        assert time.monotonic() < until, sessions
+        time.sleep(0.005)
+
+
+def _sessions(directory: Path) -> set[int]:
+    found = set()
+    for process in running(directory):
+        with contextlib.suppress(ProcessLookupError):
+            found.add(os.getsid(process.pid))
     return found
 
 

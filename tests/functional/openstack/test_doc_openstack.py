@@ -14,7 +14,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
@@ -31,8 +30,6 @@ TESTBED_COMMAND = re.compile(r"\$ tools/openstack-testbed ((?:stop|start|faults)
 COMMENT = re.compile(r"\.\. played: (\w+) ?(.*)")
 #: Between these a page breaks or mends something.
 _DEED = re.compile(rf"^ *({TESTBED_COMMAND.pattern}|{COMMENT.pattern})$", re.MULTILINE)
-#: What only looks can be repeated until it shows what it should.
-_LOOKS = re.compile(r"isoneph (explain|(cloud|vm) (list|show))\b")
 _VARYING = (
     (re.compile(r"10\.77\.0\.\d+\b(?!/)"), "10.77.0.N"),
     (re.compile(r"room for \d+ more"), "room for N more"),
@@ -82,14 +79,7 @@ class Player:
     def _type(self, part: str) -> int:
         script = list(steps(part))
         for step in script:
-            deadline = time.monotonic() + PATIENCE
-            printed = self.shell.run(step.command)
-            while _LOOKS.match(step.command) and time.monotonic() < deadline:
-                if _comparable(printed) == _comparable(step.output):
-                    break
-                time.sleep(1)
-                printed = self.shell.run(step.command)
-            assert _comparable(printed) == _comparable(step.output), step.command
+            self.shell.check(step, _comparable, PATIENCE)
         return len(script)
 
     def _do(self, deed: str) -> None:

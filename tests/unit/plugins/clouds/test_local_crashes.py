@@ -28,6 +28,7 @@ from local_vms import (
     SLEEP,
     STUBBORN,
     await_log,
+    await_one_session,
     await_vm,
     entries,
     make_cloud,
@@ -51,7 +52,7 @@ def test_the_same_request_again_is_the_same_vm(directory: Path) -> None:
     assert len({(vm.cloud_id, *vm.addresses["local"]) for vm in vms}) == 1
     await_vm(clouds[0], vms[0])
     assert len(clouds[0].list_vms("app")) == 1
-    assert len({os.getsid(process.pid) for process in running(directory)}) == 1
+    await_one_session(directory)
 
 
 def test_a_deletion_goes_on_without_who_asked_for_it(directory: Path) -> None:
@@ -205,7 +206,7 @@ def test_a_create_that_was_killed_is_one_vm_when_it_is_repeated(
     assert [each.addresses for each in found] in ([], [vm.addresses])
     assert [each.id for each in cloud.list_vms("app")] == [request.id]
     assert sorted(entries(directory)) == [vm.cloud_id, "cloud"]
-    assert len({os.getsid(process.pid) for process in running(directory)}) == 1
+    await_one_session(directory)
 
 
 @pytest.mark.parametrize(
