@@ -181,11 +181,14 @@ class Processes:
         return record is not None
 
     def kill(self, name: str) -> bool:
-        """SIGKILL for all of a process's session, at once; whether it lived."""
+        """SIGKILL for all of a process's session, at once; whether it lived.
+
+        Raises:
+            Failure: It does not end.
+        """
         record = self.alive(name)
-        if record:
-            _signal(proc.session(record.pid), signal.SIGKILL)
-            _gone(record.pid, 10)
+        if record and not _kill(record.pid, {}):
+            raise Failure(_immortal(name, record.pid))
         self._forget(name)
         return record is not None
 
@@ -211,10 +214,8 @@ class Processes:
         # The first signal is for the parent alone, who ends its children.
         _signal({pid: family.get(pid, "")}, signal.SIGTERM)
         _signal(family, signal.SIGCONT)
-        if not _gone(pid, grace):
-            _signal(proc.session(pid) | family, signal.SIGKILL)
-            if not _gone(pid, 10):
-                raise Failure(f"{name} (pid {pid}) does not end")
+        if not _gone(pid, grace) and not _kill(pid, family):
+            raise Failure(_immortal(name, pid))
 
     def _forget(self, name: str) -> None:
         """Remove what is known of a process that is no more."""
@@ -230,6 +231,25 @@ def _gone(pid: int, seconds: float) -> bool:
         if time.monotonic() > until:
             return False
         time.sleep(0.05)
+    return True
+
+
+def _immortal(name: str, pid: int) -> str:
+    return f"{name} (pid {pid}) does not end"
+
+
+def _kill(pid: int, family: Mapping[int, str]) -> bool:
+    """End ``family`` and all of a session without mercy; whether they are gone.
+
+    Again and again: a process that is just being forked is in no list of processes yet.
+    """
+    until = time.monotonic() + 10
+    _signal(family, signal.SIGKILL)
+    while living := proc.session(pid):
+        if time.monotonic() > until:
+            return False
+        _signal(living, signal.SIGKILL)
+        time.sleep(0.01)
     return True
 
 
