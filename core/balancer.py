@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -27,8 +26,8 @@ from isoneph.core.errors import (
 )
 from isoneph.core.fleet import Fleet
 from isoneph.core.gateway import CloudGateway
-from isoneph.core.lease import Lease
 from isoneph.core.ledger import Book, Ledger, Phase
+from isoneph.core.locks import NameLocks
 from isoneph.core.model import (
     CloudStatus,
     CreateRequest,
@@ -61,8 +60,6 @@ REACHED = {
 WAIT_INTERVAL = 0.25
 #: Seconds after the start in which a process cannot know what its predecessor had under way.
 SETTLING = 60.0
-#: Seconds after which a lock on an idempotency key lapses when its holder died.
-KEY_LEASE = 15.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,13 +103,17 @@ class Balancer:
             settings, self.gateways, self.fleet, ledger, policies.victims, store, self.relayed
         )
         self._viewer = Viewer(settings, self.gateways, self.fleet, ledger, self.relayed)
-        self._store = store
         self._clock = clock
         self._metrics = metrics
-        self._owner = owner
         self._started_at = clock.monotonic()
         self._work: set[asyncio.Task[Any]] = set()
-        self._locks: dict[str, tuple[asyncio.Lock, int]] = {}
+        self._locks = NameLocks(
+            store,
+            clock,
+            prefix=f"lock/{settings.name}/",
+            owner=owner,
+            timeout=settings.deadline,
+        )
 
     async def create(self, request: CreateRequest) -> Creation:
         """Place VMs, building when this returns; see :class:`CreateRequest`.
@@ -256,7 +257,7 @@ class Balancer:
             ids = [identity.new_id() for _ in range(request.count)]
             return await self._place(request, ids, [])
         ids = [identity.id_of_key(self.settings.name, request.key, i) for i in range(request.count)]
-        async with self._locked(ids[0]):
+        async with self._locks.held(ids[0]):
             existing = await self._existing(request, ids)
             missing = [vm_id for vm_id in ids if vm_id not in existing]
             found = [Placed(vm=vm, existed=True) for vm in existing.values()]
@@ -345,11 +346,11 @@ class Balancer:
     async def _delete(self, vm_id: str, *, drain: bool) -> Deletion:
         if not identity.is_id(vm_id):
             raise UnknownVm(f"'{vm_id}' is not the id of a VM")
-        async with self._locked(vm_id):
+        async with self._locks.held(vm_id):
             return await self.remover.delete(vm_id, drain=drain)
 
     async def _replace(self, vm_id: str) -> Placed | None:
-        async with self._locked(vm_id):
+        async with self._locks.held(vm_id):
             await self.fleet.catch_up(await self.ledger.refresh())
             copies = self.fleet.copies(vm_id)
             if not copies or not self.failed(copies[0]) or self.draining(copies[0]):
@@ -375,29 +376,6 @@ class Balancer:
             for copy in copies:
                 await self.remover.remove(copy, failed=True)
             return placed
-
-    @asynccontextmanager
-    async def _locked(self, name: str) -> AsyncIterator[None]:
-        """One at a time for this name, among all tasks and, with a shared store, replicas."""
-        lock, users = self._locks.get(name, (asyncio.Lock(), 0))
-        self._locks[name] = (lock, users + 1)
-        try:
-            async with lock, self._leased(name):
-                yield
-        finally:
-            lock, users = self._locks.pop(name)
-            if users > 1:
-                self._locks[name] = (lock, users - 1)
-
-    @asynccontextmanager
-    async def _leased(self, name: str) -> AsyncIterator[None]:
-        if not self._store.shared:
-            yield
-            return
-        key = f"lock/{self.settings.name}/{name}"
-        lease = Lease(self._store, self._clock, key, self._owner, KEY_LEASE)
-        async with lease.held(timeout=self.settings.deadline):
-            yield
 
     def _plan(self, request: CreateRequest, vm_id: str) -> Plan:
         return Plan(

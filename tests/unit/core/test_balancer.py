@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
@@ -341,32 +340,6 @@ async def test_a_wrong_request_is_told_what_is_wrong(
     balancer = await world.balancer(TWO)
     with pytest.raises(error, match=says):
         await balancer.create(request_)
-
-
-async def test_one_name_is_locked_by_one_task_at_a_time(world: World) -> None:
-    balancer = await world.balancer(TWO)
-    inside = 0
-    most = 0
-
-    async def work() -> None:
-        nonlocal inside, most
-        async with balancer._locked("name"):
-            inside += 1
-            most = max(most, inside)
-            await asyncio.sleep(0)
-            inside -= 1
-
-    for _ in range(3):
-        await asyncio.gather(*(work() for _ in range(10)), _begin_late(work))
-    assert most == 1
-    assert balancer._locks == {}
-
-
-async def _begin_late(work: Callable[[], Awaitable[None]]) -> None:
-    """Come while a waiter has been woken but does not yet hold the lock."""
-    for _ in range(12):
-        await asyncio.sleep(0)
-        await work()
 
 
 async def test_once_a_quota_is_known_no_create_is_refused_however_old_its_reading(

@@ -68,11 +68,11 @@ async def test_victims_picked_by_all_replicas_at_once_differ(replicas: list[Bala
 async def test_one_engine_leads_and_another_takes_over_when_it_stops(
     replicas: list[Balancer],
 ) -> None:
-    def engine(replica: Balancer) -> Engine:
-        lease = Lease(replica._store, replica._clock, "lock/engine", replica._owner, ttl=5)
+    def engine(replica: Balancer, owner: str) -> Engine:
+        lease = Lease(replica.ledger._store, replica._clock, "lock/engine", owner, ttl=5)
         return Engine(lambda: [replica], lease, replica._clock, NullMetrics(), interval=0.02)
 
-    engines = [engine(replica) for replica in replicas]
+    engines = [engine(replica, f"replica-{n}") for n, replica in enumerate(replicas)]
     tasks = [asyncio.create_task(one.run()) for one in engines]
     await asyncio.sleep(0.15)
     assert [one.leading for one in engines].count(True) == 1
