@@ -29,6 +29,8 @@ ECHO, LOAD = str(HERE / "relay_echo.py"), str(HERE / "relay_load.py")
 #: SCTP ports of the kernel; those of the userland stacks are theirs alone.
 KERNEL_ECHO_PORT, KERNEL_WORKERS_PORT, KERNEL_PLAIN_PORT = 36421, 36422, 36423
 DIRECT, WORKERS, PLAIN = "direct, SCTP", "isoneph relay, workers", "isoneph relay, plain"
+#: What a name ends with.
+NATIVE, SLEEPING = ", native", ", busy_poll 0"
 DIRECT_TCP, HAPROXY = "direct, TCP", "HAProxy, TCP"
 SOCAT_UDP, SOCAT_TCP = "socat, UDP packets", "socat, TCP"
 
@@ -188,23 +190,38 @@ class Ways:
     async def open_sctp(self, driver: str = "userland") -> None:
         """An SCTP server, alone and behind the relay, and a worker behind the relay."""
         native = driver == "kernel"
-        echo_port = KERNEL_ECHO_PORT if native else SERVER_PORT
-        udp, workers_udp, plain_udp = (0, 0, 0) if native else free_udp_ports(3)
-        suffix = ", native" if native else ""
-        stage = await self._stage(driver, KERNEL_WORKERS_PORT, workers_udp, 0, workers={})
-        await self._start(stage, "sctp", driver, str(echo_port), str(udp))
+        made = tempfile.TemporaryDirectory(prefix="isoneph-ways-")
+        directory = Path(self._stack.enter_context(made))
+        port = KERNEL_ECHO_PORT if native else SERVER_PORT
+        udp = 0 if native else free_udp_ports(1)[0]
+        await self._echo(directory, "sctp", driver, str(port), str(udp))
+        direct = Way(
+            name=DIRECT + (NATIVE if native else ""), driver=driver, port=port, udp_port=udp
+        )
+        self.ways.append(direct)
+        await self.open_relays(direct)
+
+    async def open_relays(self, direct: Way, note: str = "", **limits: Any) -> None:
+        """The relay before a worker, and before the SCTP server of a direct way."""
+        driver, udp = direct.driver, direct.udp_port
+        workers_udp, plain_udp = free_udp_ports(2) if udp else (0, 0)
+        suffix = direct.name.removeprefix(DIRECT) + note
+        stage = await self._stage(driver, KERNEL_WORKERS_PORT, workers_udp, 0, workers={}, **limits)
         secret = str(stage.directory / "secret")
         await stage.name("vm-1")
-        await self._start(stage, "worker", str(stage.workers_at), secret, "vm-1")
+        await self._echo(stage.directory, "worker", str(stage.workers_at), secret, "vm-1")
         await stage.await_ready("vm-1")
-        self._relay(WORKERS, suffix, stage, driver, KERNEL_WORKERS_PORT, workers_udp)
-        plain = {"port": echo_port}
-        stage = await self._stage(driver, KERNEL_PLAIN_PORT, plain_udp, udp, plain=plain)
+        self._relay(WORKERS + suffix, direct, stage, KERNEL_WORKERS_PORT, workers_udp)
+        plain = {"port": direct.port}
+        stage = await self._stage(driver, KERNEL_PLAIN_PORT, plain_udp, udp, plain=plain, **limits)
         await stage.name("vm-1")
         await stage.await_ready("vm-1")
-        self._relay(PLAIN, suffix, stage, driver, KERNEL_PLAIN_PORT, plain_udp)
-        direct = Way(name=DIRECT + suffix, driver=driver, port=echo_port, udp_port=udp)
-        self.ways.insert(len(self.ways) - 2, direct)
+        self._relay(PLAIN + suffix, direct, stage, KERNEL_PLAIN_PORT, plain_udp)
+
+    async def open_sleeping(self) -> None:
+        """The relay that does not look for messages before they are there."""
+        direct = next(way for way in self.ways if way.name == DIRECT)
+        await self.open_relays(direct, SLEEPING, busy_poll=0)
 
     async def open_others(self) -> None:
         """socat before the SCTP server that is there, and TCP with HAProxy and socat."""
@@ -233,16 +250,14 @@ class Ways:
         socat = await self._program(directory, "socat-udp", "listening on", *command)
         self._between(SOCAT_UDP, DIRECT, "userland", socat, port=server.port, udp_port=udp)
 
-    def _relay(
-        self, name: str, suffix: str, stage: Stage, driver: str, port: int, udp_port: int
-    ) -> None:
+    def _relay(self, name: str, direct: Way, stage: Stage, port: int, udp_port: int) -> None:
         self.ways.append(
             Way(
-                name=name + suffix,
-                driver=driver,
+                name=name,
+                driver=direct.driver,
                 port=PORT if udp_port else port,
                 udp_port=udp_port,
-                direct=DIRECT + suffix,
+                direct=direct.name,
                 pid=stage.processes["relay"].pid,
             )
         )
@@ -266,10 +281,9 @@ class Ways:
         stage = Stage(transport=transport, listen=listen, **limits, **form)
         return await self._stack.enter_async_context(stage)
 
-    async def _start(self, stage: Stage, kind: str, *arguments: str) -> None:
-        await self._program(
-            stage.directory, f"echo-{kind}", "listening", sys.executable, ECHO, kind, *arguments
-        )
+    async def _echo(self, directory: Path, kind: str, *arguments: str) -> None:
+        command = (sys.executable, ECHO, kind, *arguments)
+        await self._program(directory, f"echo-{kind}", "listening", *command)
 
     async def _program(self, directory: Path, name: str, says: str, *command: str) -> Program:
         program = Program(directory, name, *command)

@@ -87,6 +87,7 @@ class Client(Traffic):
     def received(self, message: Message) -> None:
         """On to the router, within the client's limits."""
         size = len(message.data)
+        self._switch.polling.note()
         self.messages_in += 1
         self.bytes_in += size
         self._allowance -= 1
@@ -144,6 +145,7 @@ class Client(Traffic):
             self._switch.figures.refuse(f"reply_{error.code}")
             return False
         else:
+            self._switch.polling.note()
             self.messages_out += 1
             self.bytes_out += len(message.data)
         return True

@@ -15,6 +15,7 @@ from isoneph.core.traffic import Address
 _LARGEST_PORT: Final = 65535
 _LARGEST: Final = 1 << 40
 _LONGEST_SECONDS: Final = 86400.0
+_LONGEST_WINDOW: Final = 0.1
 
 
 def address(value: Any) -> Address:
@@ -57,6 +58,12 @@ def _seconds(value: Any) -> float:
     if _is_number(value) and 0 < value <= _LONGEST_SECONDS:
         return float(value)
     raise Invalid(f"expected a positive number of seconds, {_LONGEST_SECONDS:.0f} at most")
+
+
+def _window(value: Any) -> float:
+    if _is_number(value) and 0 <= value <= _LONGEST_WINDOW:
+        return float(value)
+    raise Invalid(f"expected a number of seconds, from 0 to {_LONGEST_WINDOW:g}")
 
 
 def _rate(value: Any) -> float:
@@ -190,4 +197,11 @@ OPTIONS: Final[Mapping[Any, Any]] = {
         description="seconds that a client's messages wait for a backend to be there; then it is "
         "disconnected",
     ): _seconds,
+    Optional(
+        "busy_poll",
+        default=0.0001,
+        description="seconds that the relay looks for the next message before it sleeps, while "
+        "messages come as close together as that: shorter delays for more time of its core; 0 "
+        "for never",
+    ): _window,
 }

@@ -34,6 +34,7 @@ from isoneph.core.plugin import (
 from isoneph.core.traffic import Backend, BackendStatus, Ending, Message
 from isoneph.plugins.relays.sctp.clients import Client
 from isoneph.plugins.relays.sctp.figures import Figures
+from isoneph.plugins.relays.sctp.polling import BusyPoll
 
 #: However many clients there are, each may have so many bytes pending.
 _LEAST_SHARE: Final = 4096
@@ -53,6 +54,7 @@ class Limits:
     wait: float
     rate: float
     burst: float
+    busy_poll: float
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> Limits:
@@ -138,6 +140,7 @@ class Switch:
         self.logger = logger
         self.router = router
         self.clients: dict[int, Client] = {}
+        self.polling = BusyPoll(limits.busy_poll)
         self.pending = 0
         self.share = limits.client_queue
         #: Whether clients are accepted no more.
