@@ -75,16 +75,22 @@ class Association(ABC):
     def send(self, message: Message) -> None:
         """Queue a message for the peer; never waits.
 
-        Raises AssociationClosed when the association is over or being closed, MessageTooLarge
-        when it is larger than the transport's limit, BadStream when there is no such stream,
-        QueueFull when what is queued exceeds the limit, and TransportError when it is empty:
-        SCTP has no empty messages (RFC 9260, section 3.3.1).
+        Raises AssociationClosed when the association is over or being closed, or when its peer has
+        started anew and that is still to be told; MessageTooLarge when the message is larger than
+        the transport's limit, BadStream when there is no such stream, QueueFull when what is
+        queued exceeds the limit, and TransportError when it is empty: SCTP has no empty messages
+        (RFC 9260, section 3.3.1). What is queued when a peer starts anew is dropped.
         """
 
     @abstractmethod
     def pause_reading(self) -> None:
         """Receive nothing from now on but what was read already: at most the messages of the
-        read that is going on. The peer is held up in the end by its own window."""
+        read that is going on. The peer is held up in the end by its own window.
+
+        An association that is broken off or lost meanwhile is told of all the same, and so is a
+        peer that starts anew, at the latest after something is sent; what it sent before and was
+        not read is thrown away then.
+        """
 
     @abstractmethod
     def resume_reading(self) -> None:

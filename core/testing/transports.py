@@ -4,12 +4,10 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 
 import pytest
 
 from isoneph.core.errors import (
-    AssociationClosed,
     BadStream,
     ConnectFailed,
     ListenFailed,
@@ -18,23 +16,17 @@ from isoneph.core.errors import (
     TransportError,
 )
 from isoneph.core.plugin import Transport
-from isoneph.core.testing.associations import (
-    Door,
-    EchoHandler,
-    Greeter,
-    OneByOne,
-    Quitter,
-    RecordingHandler,
-)
+from isoneph.core.testing.associations import Door, EchoHandler, OneByOne, RecordingHandler
 from isoneph.core.testing.schemas import undescribed_options, unfit_defaults
-from isoneph.core.testing.transport_fixtures import KIBIBYTE, TransportFixtures
+from isoneph.core.testing.transport_endings import TransportEndings
+from isoneph.core.testing.transport_fixtures import KIBIBYTE
 from isoneph.core.traffic import Address, Ending, Message
 
 EVERY_BYTE = bytes(range(256))
 
 
 @pytest.mark.asyncio
-class TransportConformance(TransportFixtures):
+class TransportConformance(TransportEndings):
     """What every transport must do.
 
     Inherit it in a class whose name begins with ``Test`` and say how to make one::
@@ -44,8 +36,9 @@ class TransportConformance(TransportFixtures):
                 return build_plugin(MyTransport, options, environment=environment)
 
     ``options`` are those that every transport has; add others as needed. The suite listens with
-    one transport and connects with another of the same process; both are on ``host``. Where
-    machines are slow, give it more time through the attributes.
+    one transport and connects with another of the same process; both are on ``host``. Say in
+    ``cut`` how to cut the network between them; without it the tests of peers that start anew are
+    skipped. Where machines are slow, give it more time through the attributes.
     """
 
     # Options and life.
@@ -355,116 +348,3 @@ class TransportConformance(TransportFixtures):
         await self.ended(ends.server, Ending.CLOSED)
         assert [message.data for message in ends.server.messages] == [b"%d" % n for n in range(10)]
         await self.ended(ends.client, Ending.CLOSED)
-
-    # The end.
-
-    async def test_closing_delivers_what_is_queued(
-        self, transport: Transport, peer: Transport
-    ) -> None:
-        ends = await self.join_anew(transport, peer)
-        sent: list[Message] = []
-        while ends.client.up.writable and len(sent) < self.messages:
-            ends.client.up.send(message := Message(KIBIBYTE, ppid=len(sent)))
-            sent.append(message)
-        ends.client.up.close()
-        ends.client.up.close()
-        with pytest.raises(AssociationClosed):
-            ends.client.up.send(Message(b"late"))
-        await self.ended(ends.server, Ending.CLOSED)
-        assert ends.server.messages == sent
-        await self.ended(ends.client, Ending.CLOSED)
-        await self.nothing_follows(ends)
-
-    async def test_closing_throws_away_what_comes(
-        self, transport: Transport, peer: Transport
-    ) -> None:
-        ends = await self.join_anew(transport, peer)
-        ends.client.up.pause_reading()
-        for _ in range(100):
-            ends.server.up.send(Message(KIBIBYTE))
-        await asyncio.sleep(self.settle)
-        ends.client.up.close()
-        await self.ended(ends.client, Ending.CLOSED)
-        assert ends.client.messages == []
-        await self.ended(ends.server, Ending.CLOSED)
-        await self.nothing_follows(ends)
-
-    async def test_both_may_close_at_once(self, transport: Transport, peer: Transport) -> None:
-        ends = await self.join_anew(transport, peer)
-        for end in ends:
-            end.up.send(Message(b"last words"))
-        for end in ends:
-            end.up.close()
-        for end in ends:
-            await self.ended(end, Ending.CLOSED)
-        await self.nothing_follows(ends)
-
-    async def test_an_abort_is_told_to_both(self, transport: Transport, peer: Transport) -> None:
-        ends = await self.join_anew(transport, peer)
-        await self.carries(ends)
-        ends.client.up.abort("the test says so")
-        assert ends.client.endings == [Ending.ABORTED], "closed is called before abort returns"
-        assert "the test says so" in ends.client.reasons[0]
-        await self.ended(ends.server, Ending.ABORTED)
-        assert ends.server.reasons[0]
-        for end in ends:
-            with pytest.raises(AssociationClosed):
-                end.up.send(Message(b"late"))
-        await self.nothing_follows(ends)
-
-    async def test_what_is_over_stays_over(self, transport: Transport, peer: Transport) -> None:
-        ends = await self.join_anew(transport, peer)
-        ends.client.up.close()
-        for end in ends:
-            await self.ended(end, Ending.CLOSED)
-        for end in ends:
-            end.up.close()
-            end.up.abort()
-            end.up.pause_reading()
-            end.up.resume_reading()
-            assert end.up.statistics().received == 0
-        await self.nothing_follows(ends)
-
-    async def test_an_abort_cuts_a_close_short(self, transport: Transport, peer: Transport) -> None:
-        ends = await self.join_anew(transport, peer)
-        ends.server.up.pause_reading()
-        await self.fill(ends.client)
-        ends.client.up.close()
-        ends.client.up.abort()
-        assert ends.client.endings == [Ending.ABORTED]
-        ends.server.up.resume_reading()
-        await self.ended(ends.server, Ending.ABORTED)
-        await self.nothing_follows(ends)
-
-    @pytest.mark.parametrize("act", ["close", "abort"])
-    @pytest.mark.parametrize("at", ["opened", "received", "notified"])
-    async def test_may_be_ended_from_a_call(
-        self, transport: Transport, peer: Transport, at: str, act: str
-    ) -> None:
-        ends = await self.join_anew(transport, peer, lambda: Quitter(at, act))
-        with suppress(AssociationClosed):
-            for _ in range(3):
-                ends.client.up.send(Message(b"go"))
-        if at == "notified":  # of the shutdown, where it is told
-            ends.client.up.close()
-        await self.until(ends.server, lambda: ends.server.endings, "it is over here")
-        await self.until(ends.client, lambda: ends.client.endings, "it is over there")
-        assert ends.server.calls.count("received") <= (3 if at == "notified" else 1)
-        await self.nothing_follows(ends)
-
-    async def test_may_be_sent_on_from_the_first_call(
-        self, transport: Transport, peer: Transport
-    ) -> None:
-        ends = await self.join_anew(transport, peer, Greeter)
-        await self.received(ends.client, 1)
-        assert ends.client.messages == [Message(b"welcome")]
-
-    async def test_closing_a_transport_aborts_what_is_up(
-        self, transport: Transport, peer: Transport
-    ) -> None:
-        listener = await self.listen(transport, door := Door())
-        ends = await self.join(listener, door, peer)
-        await peer.close()
-        assert ends.client.endings == [Ending.ABORTED]
-        await self.ended(ends.server, Ending.ABORTED)
-        await self.nothing_follows(ends)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
@@ -35,7 +36,8 @@ def kernel_refusal() -> str | None:
 class AutoTransport(Transport):
     """SCTP of the kernel where it has it, else of a library in this process.
 
-    Which one is decided when it starts, and told in the log and in reports. Each of the two has
+    Which one is decided when it starts, and told in the log and in reports; it is a warning when
+    the kernel has SCTP and yet cannot be used, for want of pysctp, say. Each of the two has
     its options under its name; they are not used when the other is taken.
     """
 
@@ -62,13 +64,21 @@ class AutoTransport(Transport):
         if self._taken is not None:
             return
         refusal = kernel_refusal()
-        if refusal is None:
-            refusal = await self._take("kernel", "the kernel has SCTP")
         if refusal is not None:
-            problem = await self._take("userland", f"the kernel has no SCTP: {refusal}")
-            if problem is not None:
-                raise TransportUnavailable(f"the kernel has no SCTP: {refusal}; {problem}")
-        self.environment.logger.info("transport: %s", self.summary)
+            await self._fall_back(f"the kernel has no SCTP: {refusal}", logging.INFO)
+        elif problem := await self._take("kernel", "the kernel has SCTP"):
+            # Peers that speak SCTP in IP will not be heard, and the operator may not expect that.
+            await self._fall_back(f"the kernel has SCTP, but: {problem}", logging.WARNING)
+        else:
+            self._tell(logging.INFO)
+
+    async def _fall_back(self, why: str, level: int) -> None:
+        if problem := await self._take("userland", why):
+            raise TransportUnavailable(f"{why}; {problem}")
+        self._tell(level)
+
+    def _tell(self, level: int) -> None:
+        self.environment.logger.log(level, "transport: %s", self.summary)
 
     async def _take(self, name: str, why: str) -> str | None:
         """Start a part; what it says when it cannot work."""

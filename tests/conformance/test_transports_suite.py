@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager
 from typing import Any, ClassVar
+from unittest import mock
 
 import pytest
 from voluptuous import Optional
@@ -13,9 +14,10 @@ from free_ports import free_udp_ports
 from isoneph.core.errors import ConnectFailed, ListenFailed, TransportError
 from isoneph.core.plugin import Association, AssociationHandler, Environment, Listener, Transport
 from isoneph.core.testing import TransportConformance, build_plugin
-from isoneph.core.traffic import Address, Ending, Message
+from isoneph.core.traffic import Address, Ending, Message, Notice, Notification
 from isoneph.plugins.transports.userland import UserlandTransport
 from isoneph.plugins.transports.userland.association import UserlandAssociation
+from isoneph.plugins.transports.userland.carrier import Carrier
 from isoneph.plugins.transports.userland.listener import UserlandListener
 
 (PORT,) = free_udp_ports(1)
@@ -89,6 +91,10 @@ def nothing(self: object, *_arguments: object, **_more: object) -> None:
     pass
 
 
+def never(self: object) -> bool:
+    return False
+
+
 def close_at_once(self: UserlandAssociation) -> None:
     abort(self)
 
@@ -101,6 +107,17 @@ def abort_twice(self: UserlandAssociation, reason: str = "") -> None:
 
 def abort_in_order(self: UserlandAssociation, reason: str = "") -> None:
     close(self)
+
+
+def go_on(self: UserlandAssociation) -> None:
+    self._stale = False
+    self.learn()
+    self._notify(Notification(Notice.RESTARTED))
+
+
+def read_only(self: UserlandAssociation) -> None:
+    if self._reading:
+        self._read()
 
 
 def close_all(self: UserlandListener) -> None:
@@ -121,6 +138,9 @@ class Suite(TransportConformance):
     def make_transport(self, options: Mapping[str, Any], environment: Environment) -> Transport:
         ports = {"udp_port": PORT, "remote_udp_port": PORT}
         return build_plugin(self.transport_type, {**options, **ports}, environment=environment)
+
+    def cut(self) -> AbstractContextManager[object]:
+        return mock.patch.object(Carrier, "send")
 
     @asynccontextmanager
     async def both(self) -> AsyncIterator[dict[str, Transport]]:
@@ -182,6 +202,9 @@ async def test_a_connect_that_never_fails_is_told() -> None:
         ("abort", abort_in_order, Suite.test_an_abort_is_told_to_both),
         ("abort", nothing, Suite.test_an_abort_cuts_a_close_short),
         ("statistics", nothing, Suite.test_statistics_count),
+        ("on_news", read_only, Suite.test_an_abort_is_told_to_who_has_paused_reading),
+        ("_restart", nothing, Suite.test_a_restart_is_told),
+        ("_restart", go_on, Suite.test_what_is_queued_does_not_go_to_the_next_life_of_a_peer),
     ],
 )
 async def test_a_broken_association_is_told(
@@ -235,3 +258,16 @@ async def test_a_broken_listener_is_told(
             patched.setattr(UserlandListener, method, broken)
             with pytest.raises(COMPLAINTS):
                 await test(suite, **made)
+
+
+@pytest.mark.parametrize("resumes", [False, True])
+async def test_an_answer_to_a_former_peer_is_told(
+    resumes: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    suite = Suite(UserlandTransport)
+    monkeypatch.setattr(UserlandAssociation, "_renewed", never)
+    async with suite.both() as made:
+        with pytest.raises(COMPLAINTS):
+            await suite.test_an_answer_does_not_go_to_the_next_life_of_a_peer(
+                **made, resumes=resumes
+            )

@@ -69,6 +69,17 @@ class Host:
             os.close(there)
 
 
+@contextmanager
+def cut_loopback() -> Iterator[None]:
+    """Nothing arrives that is sent to an address of this thread's own host."""
+    queue = ("dev", "lo", "root")
+    _run("tc", "qdisc", "add", *queue, "netem", "loss", "100%")
+    try:
+        yield
+    finally:
+        _run("tc", "qdisc", "del", *queue)
+
+
 def connect(one: Host, other: Host, network: str) -> None:
     """Lay a cable: ``network``.1 is on ``one``, ``network``.2 on ``other``, each at an interface
     that has the other's name and the network's last number: ``right1``."""

@@ -9,6 +9,10 @@ command cannot either.
 By hand::
 
     python tests/support/uml.py [-t SECONDS] COMMAND ARGUMENT...
+
+prints what the command prints as it comes, and exits with its status. The command has no input;
+its output is a terminal, however, so what shows itself anew there for ever is told not to
+(``isoneph relay status --once``).
 """
 
 from __future__ import annotations
@@ -24,11 +28,20 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import BinaryIO, Self
 
 #: The modules that the tests use, beside those that these need. The hashes are for the cookies of
 #: SCTP: without one of them listen() fails with ENOSYS.
-MODULES = ("hmac", "sha1_generic", "md5", "crc32c_generic", "sctp", "veth", "sch_netem")
+MODULES = (
+    "hmac",
+    "sha1_generic",
+    "md5",
+    "crc32c_generic",
+    "sctp",
+    "sctp_diag",
+    "veth",
+    "sch_netem",
+)
 #: Of the caller's environment, what the command gets too.
 _KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "VIRTUAL_ENV", "PYTHONPATH", "TZ")
 
@@ -57,13 +70,6 @@ _POWER_OFF = "import ctypes; ctypes.CDLL(None).reboot(0x4321FEDC)"
 
 class MachineFailed(Exception):
     """The machine did not boot, or ended without saying how the command did."""
-
-
-class Outcome(NamedTuple):
-    """How the command ended, and what it printed on either stream."""
-
-    status: int
-    output: str
 
 
 class Machine:
@@ -146,24 +152,28 @@ class Machine:
         """What the kernel and the start-up script have printed so far."""
         return self._console.read_text(errors="replace") if self._console.exists() else ""
 
-    def wait(self, timeout: float) -> Outcome:
-        """Wait until the command has ended and the machine is off.
+    def wait(self, timeout: float, copy: BinaryIO) -> int:
+        """The command's status, when it has ended and the machine is off. What it prints on
+        either stream is written to ``copy`` as it comes.
 
         Raises MachineFailed when that takes more than ``timeout`` seconds, or the command's
         status is unknown in the end.
         """
         deadline = time.monotonic() + timeout
-        while self.running:
-            if time.monotonic() > deadline:
-                self.stop()
-                raise MachineFailed(f"still running after {timeout:g} s\n{self.output}")
-            time.sleep(0.02)
+        with self._output.open("rb") as output:
+            running = True
+            while running:
+                running = self.running  # if not, all that it printed is there to be read
+                copy.write(output.read())
+                copy.flush()
+                if running and time.monotonic() > deadline:
+                    self.stop()
+                    raise MachineFailed(f"still running after {timeout:g} s")
+                time.sleep(0.02)
         try:
-            status = int(self._status.read_text())
+            return int(self._status.read_text())
         except (OSError, ValueError):
-            text = f"the machine ended early\n{self.console}\n{self.output}"
-            raise MachineFailed(text) from None
-        return Outcome(status, self.output)
+            raise MachineFailed(f"the machine ended early\n{self.console}") from None
 
     def stop(self) -> None:
         """End it at once, with all that runs in it. Safe to call twice."""
@@ -175,16 +185,6 @@ class Machine:
         process.wait()
 
 
-def run(
-    command: Sequence[str], *, timeout: float, environment: Mapping[str, str] | None = None
-) -> Outcome:
-    """Boot, run ``command`` in the current directory, power off. Raises MachineFailed."""
-    with tempfile.TemporaryDirectory(prefix="uml-") as directory:
-        machine = Machine(command, Path(directory), environment=environment)
-        with machine:
-            return machine.wait(timeout)
-
-
 def main() -> int:
     """The program: run the command that the arguments are."""
     parser = argparse.ArgumentParser(description="Run a command in User-mode Linux.")
@@ -194,12 +194,14 @@ def main() -> int:
     if not arguments.command:
         parser.error("no command")
     try:
-        outcome = run(arguments.command, timeout=arguments.timeout)
+        with (
+            tempfile.TemporaryDirectory(prefix="uml-") as directory,
+            Machine(arguments.command, Path(directory)) as machine,
+        ):
+            return machine.wait(arguments.timeout, sys.stdout.buffer)
     except MachineFailed as error:
         print(error, file=sys.stderr)
         return 125
-    print(outcome.output, end="")
-    return outcome.status
 
 
 if __name__ == "__main__":

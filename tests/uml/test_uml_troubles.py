@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -70,6 +72,29 @@ async def test_a_restart_is_told_and_the_association_lives_on(
     assert [notification.notice for notification in server.notifications] == [Notice.RESTARTED]
     assert server.messages == client.messages == [Message(b"after the restart", 3, 18)]
     assert server.endings == []
+
+
+@pytest.mark.parametrize("broken_off", [False, True])
+async def test_who_has_left_before_it_is_accepted_has_sent_all_the_same(
+    hosts: TwoHosts, transport: Transport, broken_off: bool
+) -> None:
+    with hosts.right.here():
+        listener = await transport.listen([Address("10.0.1.2", 0)], door := Door())
+    with hosts.left.here(), socket.socket(proto=socket.IPPROTO_SCTP) as client:
+        client.connect((listener.addresses[0].host, listener.addresses[0].port))
+        own = Address(*client.getsockname())
+        client.send(b"one shot")
+        if broken_off:
+            time.sleep(0.2)  # noqa: ASYNC251 (the loop is busy; what was sent arrives)
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    time.sleep(0.2)  # noqa: ASYNC251 (and so does the end)
+    await door.until(1, SOON)
+    server = door.handlers[0]
+    await server.until(lambda: server.endings, SOON, "the end")
+    assert [message.data for message in server.messages] == [b"one shot"]
+    assert server.endings == [Ending.ABORTED if broken_off else Ending.CLOSED]
+    assert server.up.remote == (own,)
+    assert server.up.local == tuple(listener.addresses)
 
 
 async def test_a_close_that_the_peer_holds_up_ends_in_an_abort(

@@ -7,11 +7,12 @@ namespace tell it to: its own port is 9899 here, the library's 9898.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
 
-from hosts import Host
+from hosts import Host, cut_loopback
 from isoneph.core.plugin import Environment, Transport
 from isoneph.core.testing import build_plugin
 from isoneph.core.testing.transports import TransportConformance
@@ -36,7 +37,12 @@ def make_userland(options: Mapping[str, Any], environment: Environment) -> Trans
     return build_plugin(UserlandTransport, {**options, **PORTS}, environment=environment)
 
 
-class TestUserlandConnectsToKernel(TransportConformance):
+class OnLoopback(TransportConformance):
+    def cut(self) -> AbstractContextManager[object]:
+        return cut_loopback()
+
+
+class TestUserlandConnectsToKernel(OnLoopback):
     def make_transport(self, options: Mapping[str, Any], environment: Environment) -> Transport:
         return make_kernel(options, environment)
 
@@ -44,7 +50,7 @@ class TestUserlandConnectsToKernel(TransportConformance):
         return make_userland(options, environment)
 
 
-class TestKernelConnectsToUserland(TransportConformance):
+class TestKernelConnectsToUserland(OnLoopback):
     def make_transport(self, options: Mapping[str, Any], environment: Environment) -> Transport:
         return make_userland(options, environment)
 

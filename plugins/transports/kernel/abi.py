@@ -54,8 +54,10 @@ _HEARTBEAT_DISABLE: Final = 2
 #: fragmentation point; then of the primary path: association, address, state, congestion window,
 #: smoothed RTT in ticks, RTO, MTU.
 _STATUS = Struct("=iiIHHHHIi128siIIII")
-#: How many chunks were sent again, after the association, an address and five other counters.
-_RETRANSMITTED = Struct("=176xQ")
+#: Of the statistics of an association, after its number and an address, three of 15 counters: SACK
+#: chunks that came (the second), chunks sent again (the sixth), control chunks that came (the
+#: last).
+_ASSOC_STATS = Struct("=144xQ24xQ64xQ")
 _ASSOC_STATS_SIZE: Final = 256
 
 #: SO_LINGER: on, seconds.
@@ -143,8 +145,20 @@ def read_status(sock: socket.socket) -> Status:
 
 def read_retransmitted(sock: socket.socket) -> int:
     """How many chunks were sent again. Raises OSError when there is no association."""
+    return _read_counts(sock)[1]
+
+
+def read_controls(sock: socket.socket) -> int:
+    """How many control chunks have come that acknowledge no messages. Raises OSError when there
+    is no association."""
+    acknowledgements, _retransmitted, controls = _read_counts(sock)
+    return controls - acknowledgements
+
+
+def _read_counts(sock: socket.socket) -> tuple[int, int, int]:
     packed = sock.getsockopt(SOL_SCTP, GET_ASSOC_STATS, _ASSOC_STATS_SIZE)
-    return int(_RETRANSMITTED.unpack_from(packed)[0])
+    acknowledgements, retransmitted, controls = _ASSOC_STATS.unpack_from(packed)
+    return acknowledgements, retransmitted, controls
 
 
 def read_unacknowledged(sock: socket.socket) -> int:

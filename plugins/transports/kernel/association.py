@@ -10,13 +10,17 @@ Reading is by a reader of the event loop, at most :data:`_READS` messages at a t
 the reader away, so that the kernel's window closes. The kernel tells the end of an association as
 the last notification behind its messages. Between a peer's SHUTDOWN and that end the socket is
 readable though nothing is there: it is then looked at by a timer.
+
+While reading is paused, an association that was broken off or lost is found by its error, and a
+peer that has started anew by the verification tag, before something is sent to it. The association
+is *stale* until that is read, and sends nothing; found while reading is paused, it is *deaf* as
+well: what is unread is read and thrown away, up to the notification that tells of it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import errno
-import os
 import socket
 from collections import deque
 from collections.abc import Sequence
@@ -41,6 +45,7 @@ from isoneph.core.traffic import (
     Notification,
 )
 from isoneph.plugins.transports.kernel import abi, notifications
+from isoneph.plugins.transports.kernel.beginning import take_up
 
 if TYPE_CHECKING:
     from isoneph.plugins.transports.kernel.control import Control
@@ -55,8 +60,6 @@ _READ_SIZE: Final = 65536
 _END_INTERVAL: Final = 0.02
 #: The errors of sending that pass.
 _NO_ROOM: Final = frozenset({errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM})
-#: The errors of an association that either side broke off.
-_ABORTED: Final = frozenset({errno.ECONNRESET, errno.ECONNABORTED, errno.EPROTO})
 
 
 class _State(Enum):
@@ -75,13 +78,17 @@ class KernelAssociation(Association):
     def __init__(self, owner: Owner, control: Control) -> None:
         super().__init__()
         self.writable = True
-        self.remote: Sequence[Address] = ()
+        self.remote: Sequence[Address] = (control.peer,)
         self.local: Sequence[Address] = ()
         self._owner = owner
         self._control = control
         self._sock = control.sock
         self._state = _State.UP
         self._reading = True
+        self._stale = self._deaf = False
+        #: Our verification tag, 0 where it is not known; and how many control chunks had come when
+        #: it was last compared: a restart begins with two.
+        self._tag = self._controls = 0
         self._handler: AssociationHandler
         self._timer: asyncio.TimerHandle | None = None
         self._deadline: asyncio.TimerHandle | None = None
@@ -93,42 +100,8 @@ class KernelAssociation(Association):
         self._error = 0
         self._sent = self._sent_bytes = 0
         self._received = self._received_bytes = 0
-        self._take_up()
-
-    def _take_up(self) -> None:
-        """Read what comes first: that the association is up, even if it is over again. It does not
-        come where the association is older than our settings of the socket that it was accepted
-        from. Raises OSError when it could not be set up."""
-        if not self._announces():
-            status = abi.read_status(self._sock)
-            self.streams_in, self.streams_out = status.streams_in, status.streams_out
-            self._find_addresses()
-            return
-        data, _ancillary, flags, _source = self._sock.recvmsg(_READ_SIZE)
-        event = None
-        if flags & abi.MSG_NOTIFICATION:
-            with suppress(notifications.Unreadable):
-                event = notifications.parse(data)
-        if (
-            not isinstance(event, notifications.AssociationChange)
-            or event.state != notifications.AssociationState.UP
-        ):
-            error = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) or errno.ECONNREFUSED
-            raise OSError(error, os.strerror(error))
-        self.streams_in, self.streams_out = event.streams_in, event.streams_out
-        self._find_addresses()
-
-    def _announces(self) -> bool:
-        try:
-            data, _ancillary, flags, _source = self._sock.recvmsg(1, 0, socket.MSG_PEEK)
-        except BlockingIOError:
-            return False
-        return not data or bool(flags & abi.MSG_NOTIFICATION)
-
-    @property
-    def stillborn(self) -> bool:
-        """Whether it is over already, without a message."""
-        return not self.remote and self._announces()
+        self.streams_in, self.streams_out = take_up(self._sock)
+        self._tag = self._find()
 
     def begin(self, handler: AssociationHandler) -> None:
         """Tell ``handler`` that it is open, and all that follows."""
@@ -136,15 +109,18 @@ class KernelAssociation(Association):
         self._watch()
         handler.opened(self)
 
-    def _find_addresses(self) -> None:
-        """Ask the kernel for them, which knows them no more when the association is over."""
+    def _find(self) -> int:
+        """Ask the kernel for the addresses, most of which it has forgotten when the association
+        is over, and for the tag."""
         try:
             primary = abi.read_status(self._sock).primary
             remote = self._control.remote()
             self.local = self._control.local()
         except OSError:
-            return
+            self.local = self.local or (Address(*self._sock.getsockname()[:2]),)
+            return 0
         self.remote = tuple(sorted(remote, key=lambda address: address != primary))
+        return self._owner.watch.tag(self.local[0], self.remote[0])
 
     # Sending.
 
@@ -152,6 +128,8 @@ class KernelAssociation(Association):
         """Hand the message to the kernel, or queue it when that has no room."""
         if self._state is not _State.UP or self._error:
             raise AssociationClosed("the association is over, or being closed")
+        if (self._stale or not self._reading) and self._renewed():
+            raise AssociationClosed("the peer is gone, or has started anew")
         data, stream, ppid, unordered = message
         size = len(data)
         if not 0 < size <= self._owner.settings.max_message:
@@ -166,7 +144,7 @@ class KernelAssociation(Association):
                 self._sock.sendmsg((data,), info)
             except OSError as error:
                 if error.errno not in _NO_ROOM:
-                    self._error = error.errno or 0
+                    self._fail(error)
                     raise AssociationClosed(f"the association is over: {error}") from error
                 self._enqueue(message, size)
         self._sent += 1
@@ -186,6 +164,9 @@ class KernelAssociation(Association):
 
     def _flush(self) -> None:
         """Hand queued messages to the kernel, as long as it takes them."""
+        if self._renewed():
+            self._owner.loop.remove_writer(self._sock)
+            return
         try:
             for _ in range(min(_WRITES, len(self._queue))):
                 message = self._queue[0]
@@ -195,10 +176,21 @@ class KernelAssociation(Association):
                 self._queue.popleft()
                 self._queued -= len(message.data)
         except OSError as error:
-            if error.errno not in _NO_ROOM:  # reading will tell the end
-                self._error = error.errno or 0
+            if error.errno not in _NO_ROOM:
                 self._owner.loop.remove_writer(self._sock)
+                self._fail(error)
                 return
+        self._relieved()
+
+    def _fail(self, error: OSError) -> None:
+        """Nothing more can be sent: reading will tell the end. Where the socket had an error, that
+        is taken now, and who waits for it while reading is paused would wait in vain."""
+        self._error = error.errno or 0
+        if not self._reading and error.errno != errno.EPIPE:
+            self._read_on()
+
+    def _relieved(self) -> None:
+        """Less is queued than before."""
         if not self._queue:
             self._owner.loop.remove_writer(self._sock)
             if self._state is _State.FLUSHING:
@@ -214,15 +206,40 @@ class KernelAssociation(Association):
         """Read no more from the kernel, whose window closes in the end."""
         if self._state is _State.UP and self._reading:
             self._reading = False
-            self._unwatch()
+            if not self._deaf:
+                self._rest()
 
     def resume_reading(self) -> None:
         """Read again."""
         if self._state is _State.UP and not self._reading:
+            self._renewed()
             self._reading = True
             self._watch()
 
+    def _rest(self) -> None:
+        self._unwatch()
+        self._owner.watch.add(self._sock, self._read_on)
+
+    def _read_on(self) -> None:
+        """Throw away what is unread, up to what became of the association."""
+        self._stale = self._deaf = True
+        self._owner.loop.remove_writer(self._sock)
+        self._watch()
+
+    def _renewed(self) -> bool:
+        """Whether the peer has started anew and that is not read yet; it is soon."""
+        if not self._stale:
+            with suppress(OSError):
+                controls = abi.read_controls(self._sock)
+                if controls != self._controls:
+                    self._controls = controls
+                    self._stale = self._tag != 0 and self._find() not in (0, self._tag)
+        if self._stale and not (self._reading or self._deaf):
+            self._read_on()
+        return self._stale
+
     def _watch(self) -> None:
+        self._owner.watch.remove(self._sock)
         self._owner.loop.add_reader(self._sock, self._read)
 
     def _unwatch(self) -> None:
@@ -248,12 +265,15 @@ class KernelAssociation(Association):
             elif not data:
                 self._await_end()
                 return
+            elif self._deaf:
+                continue
             elif flags & abi.MSG_EOR and not self._parts and len(data) <= limit:
                 self._deliver(data, ancillary[0][2])
             else:
                 self._assemble(data, bool(flags & abi.MSG_EOR), ancillary[0][2])
-            if not self._reading:
+            if not self._reading and not self._deaf:
                 return
+        self._renewed()  # that may be behind what is left to be read
 
     def _deliver(self, data: bytes, info: bytes) -> None:
         stream, flags, ppid = abi.RCVINFO_HEAD.unpack_from(info)
@@ -303,13 +323,29 @@ class KernelAssociation(Association):
         elif event.state == notifications.AssociationState.LOST:
             self._lose(event.causes)
         elif event.state == notifications.AssociationState.RESTARTED:
-            self._parts.clear()
             self.streams_in, self.streams_out = event.streams_in, event.streams_out
-            self._find_addresses()
-            self._tell(Notice.RESTARTED)
+            self._restart()
+
+    def _restart(self) -> None:
+        """The peer has started anew: what was meant for its former life is dropped, and told."""
+        self._parts.clear()
+        dropped = len(self._queue)
+        self._queue.clear()
+        self._queued = 0
+        self._tag = self._find()
+        self._stale = False
+        if self._deaf:
+            self._deaf = False
+            if not self._reading:
+                self._rest()
+        self._tell(Notice.RESTARTED)
+        if dropped:
+            self._tell(Notice.SEND_FAILED, f"{dropped} messages, never sent: it has started anew")
+        if self._state is not _State.OVER:
+            self._relieved()
 
     def _address_changed(self, event: notifications.PeerAddressChange) -> None:
-        self._find_addresses()
+        self._find()
         self._tell(Notice.ADDRESS_CHANGED, f"{event.address} is {event.words}")
 
     def _tell(self, notice: Notice, text: str = "") -> None:
@@ -358,7 +394,7 @@ class KernelAssociation(Association):
     def _await_end(self) -> None:
         """Nothing more will come but the end; look for it now and then."""
         if self._gone:
-            self._end(Ending.ABORTED, "it is gone, and the kernel does not tell why")
+            self._end(*notifications.ending_of(0, b""))
             return
         try:
             abi.read_status(self._sock)
@@ -377,17 +413,13 @@ class KernelAssociation(Association):
     def _lose(self, causes: bytes) -> None:
         """It was aborted, by the peer or by the kernel here, or the peer does not answer."""
         error = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) or self._error
-        if reason := notifications.reason_of(causes):
-            self._end(Ending.ABORTED, f"aborted by the peer: {reason}")
-        elif error in _ABORTED:
-            self._end(Ending.ABORTED, f"aborted: {os.strerror(error)}")
-        else:
-            self._end(Ending.LOST, f"the peer does not answer: {os.strerror(error)}")
+        self._end(*notifications.ending_of(error, causes))
 
     def _end(self, ending: Ending, reason: str) -> None:
         self._state = _State.OVER
-        self._reading = False
+        self._reading = self._deaf = False
         self._unwatch()
+        self._owner.watch.remove(self._sock)
         self._owner.loop.remove_writer(self._sock)
         if self._deadline is not None:
             self._deadline.cancel()

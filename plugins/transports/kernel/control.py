@@ -50,7 +50,13 @@ _ANY_IPV6: Final = "::"
 
 
 class Control:
-    """One socket of the one-to-one style (RFC 6458, section 4), not blocking."""
+    """One socket of the one-to-one style (RFC 6458, section 4), not blocking.
+
+    ``peer`` is an address of the peer's: the one that an association was accepted from, or is to
+    be set up to. The kernel forgets it when the association is over.
+    """
+
+    peer: Address
 
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
@@ -129,11 +135,15 @@ class Control:
 
     def accept(self) -> Control:
         """The next association of a listening socket. Raises OSError."""
-        return Control(self.sock.accept()[0])
+        sock, source = self.sock.accept()
+        control = Control(sock)
+        control.peer = Address(*source[:2])
+        return control
 
     async def connect(self, addresses: Sequence[Address]) -> None:
         """Try to set an association up to a peer that has all of these addresses. What became of
         it is the first thing to be read then. Raises OSError."""
+        self.peer = addresses[0]
         with suppress(BlockingIOError):
             if self.sock.family == socket.AF_INET6:
                 self.sock.setsockopt(abi.SOL_SCTP, abi.CONNECTX, abi.sockaddrs(addresses))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from isoneph.core.plugin import Association, AssociationHandler, Listener
 from isoneph.core.traffic import Address
 from isoneph.plugins.transports.kernel.association import KernelAssociation
+from isoneph.plugins.transports.kernel.beginning import stillborn
 
 if TYPE_CHECKING:
     from isoneph.plugins.transports.kernel.control import Control
@@ -88,13 +89,17 @@ class KernelListener(Listener):
     def _admit(self, control: Control) -> None:
         try:
             association = KernelAssociation(self._owner, control)
-            stillborn = association.stillborn
+            over = stillborn(control.sock)
         except OSError:
-            stillborn = True
-        if stillborn:
+            over = True
+        if over:
             control.sock.close()
             return
-        handler = self._accept(association)
+        try:
+            handler = self._accept(association)
+        except Exception:
+            association.refuse()
+            raise
         if handler is None:
             association.refuse()
         else:

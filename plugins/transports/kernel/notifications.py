@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable
 from enum import IntEnum
 from struct import Struct
 from typing import Any, Final, NamedTuple
 
-from isoneph.core.traffic import Address
+from isoneph.core.traffic import Address, Ending
 from isoneph.plugins.transports.kernel.abi import address_of
 
 
@@ -205,6 +207,22 @@ def parse(data: bytes) -> Event:
 _CAUSE: Final = Struct("!HH")
 _USER_INITIATED_ABORT: Final = 12
 _LONGEST_REASON: Final = 200
+
+
+#: The errors of an association that either side broke off.
+_ABORTED: Final = frozenset({errno.ECONNRESET, errno.ECONNABORTED, errno.EPROTO})
+
+
+def ending_of(error: int, causes: bytes) -> tuple[Ending, str]:
+    """How an association ended, and why, by the error of its socket and what an ABORT that came
+    gives as its reasons. Of one that ended before it was accepted the kernel tells no error."""
+    if reason := reason_of(causes):
+        return Ending.ABORTED, f"aborted by the peer: {reason}"
+    if not error:
+        return Ending.ABORTED, "it is gone, and the kernel does not tell why"
+    if error in _ABORTED:
+        return Ending.ABORTED, f"aborted: {os.strerror(error)}"
+    return Ending.LOST, f"the peer does not answer: {os.strerror(error)}"
 
 
 def reason_of(causes: bytes) -> str:

@@ -9,6 +9,7 @@ from isoneph.core.plugin import AssociationHandler, Environment
 from isoneph.plugins.transports.kernel.association import KernelAssociation
 from isoneph.plugins.transports.kernel.listener import KernelListener
 from isoneph.plugins.transports.kernel.options import Settings
+from isoneph.plugins.transports.kernel.watch import Watch
 
 
 class Owner(Protocol):
@@ -17,6 +18,7 @@ class Owner(Protocol):
     settings: Settings
     environment: Environment
     loop: asyncio.AbstractEventLoop
+    watch: Watch
 
     def begin(self, association: KernelAssociation, handler: AssociationHandler) -> None:
         """The association is up."""

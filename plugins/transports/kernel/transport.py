@@ -21,6 +21,7 @@ from isoneph.core.traffic import Address
 from isoneph.plugins.transports.kernel.association import KernelAssociation
 from isoneph.plugins.transports.kernel.listener import BACKLOG, KernelListener
 from isoneph.plugins.transports.kernel.options import OPTIONS, Settings, problems
+from isoneph.plugins.transports.kernel.watch import Watch
 
 if TYPE_CHECKING:
     from isoneph.plugins.transports.kernel.control import Control
@@ -34,6 +35,7 @@ class KernelTransport(Transport):
 
     schema: ClassVar[OptionSchema] = OPTIONS
     loop: asyncio.AbstractEventLoop
+    watch: Watch
     _make: Callable[[Iterable[Address], Settings], Control] | None = None
     _adopt: Callable[..., Control | None] | None = None
 
@@ -66,15 +68,19 @@ class KernelTransport(Transport):
             ) from error
         check(self.settings)
         self.loop = asyncio.get_running_loop()
+        self.watch = Watch(self.loop)
         self._make, self._adopt = Control.make, Control.adopt
 
     async def close(self) -> None:
         """Stop listening, and abort what is up."""
+        started = self._make is not None
         self._make = None
         for listener in tuple(self._listeners):
             listener.close()
         for association in tuple(self._associations):
             association.abort("the transport is closed")
+        if started:
+            self.watch.close()
 
     async def listen(
         self,

@@ -113,8 +113,13 @@ class UserlandAssociation(Association):
         self._handler: AssociationHandler | None = None
         self._phase = Phase.UP if accepted else Phase.CONNECTING
         self._reading = True
-        #: Whether what comes is thrown away.
+        #: Whether it is broken, or has a peer that has started anew, and that is not read yet:
+        #: nothing is sent.
+        self._stale = False
+        #: Whether what comes is thrown away: until the end, or until the restart that is behind it.
         self._deaf = False
+        #: Messages that were dropped because the peer has started anew, and not told of yet.
+        self._dropped = 0
         self._connected: asyncio.Future[None] | None = None
         self._deadline: asyncio.TimerHandle | None = None
         self._outgoing = Outgoing(stack, so, self, settings, remote)
@@ -171,6 +176,8 @@ class UserlandAssociation(Association):
         size = len(message.data)
         if self._phase is not Phase.UP:
             raise AssociationClosed(f"the association with {self.remote[0]} is closed")
+        if (self._stale or not self._reading) and self._renewed():
+            raise AssociationClosed(f"{self.remote[0]} is gone, or has started anew")
         if not 0 <= message.stream < self.streams_out:
             raise BadStream(f"there are {self.streams_out} streams, none is {message.stream}")
         if not 0 < size <= self._settings.max_message:
@@ -204,7 +211,7 @@ class UserlandAssociation(Association):
     # Receiving.
 
     def pause_reading(self) -> None:
-        """Read nothing from now on."""
+        """Read nothing from now on but that it is broken off, lost or started anew."""
         if self._phase is not Phase.CLOSING:
             self._reading = False
 
@@ -218,14 +225,22 @@ class UserlandAssociation(Association):
         """Read what there is, and send what there is room for."""
         if self._phase is Phase.OVER:
             return
-        if self._reading:
-            self._read()
-        elif self._stack.get_events(self._so) & EVENT_ERROR:
-            # It is broken, and whoever paused it could not learn that otherwise.
-            self._reading = self._deaf = True
+        if not self._reading and not self._deaf:
+            # Whoever paused it could not learn otherwise that it is broken, or another one.
+            if self._stack.get_events(self._so) & EVENT_ERROR:
+                self._stale = True
+            self._deaf = self._renewed()
+        if self._reading or self._deaf:
             self._read()
         if self._outgoing.backlog:
             self._outgoing.flush()
+
+    def _renewed(self) -> bool:
+        """Whether it is stale. Nothing that was meant for a peer's former life goes to the new."""
+        if not self._stale and sockets.local_tag(self._stack, self._so) not in (0, self._tag):
+            self._stale = True
+            self._dropped += self._outgoing.clear()
+        return self._stale
 
     def on_failure(self) -> None:
         """The handler raised what it must not."""
@@ -257,8 +272,9 @@ class UserlandAssociation(Association):
                 self._take(data, info)
             elif not self._assembly.add(data):
                 self._refuse()
-            if not self._reading:
+            if not self._reading and not self._deaf:
                 return
+        self._renewed()  # that may be behind what is left to be read
         stack.note(self)
 
     def _take(self, data: bytes, info: Any) -> None:
@@ -305,13 +321,24 @@ class UserlandAssociation(Association):
                 self._connected.set_result(None)
                 self.come_up(self._handler)
         elif event.state is State.RESTART:
-            self._assembly.clear()
-            self.learn()
-            self._notify(Notification(Notice.RESTARTED, "the peer has started anew"))
+            self._restart()
         elif event.state is State.SHUTDOWN_COMP:
             self._end(Ending.CLOSED, "closed in order")
         else:
             self._end(Ending.ABORTED if event.aborted else Ending.LOST, event.reason)
+
+    def _restart(self) -> None:
+        """The peer has started anew: what was meant for its former life is dropped, and told."""
+        why = "the peer has started anew"
+        self._assembly.clear()
+        self._stale, self._deaf = False, self._phase is Phase.CLOSING
+        dropped, self._dropped = self._dropped + self._outgoing.clear(), 0
+        self.learn()
+        self._notify(Notification(Notice.RESTARTED, why))
+        if dropped and self._phase is not Phase.OVER:
+            self.on_given_up(dropped, why)
+            if not self._outgoing.backlog:
+                self.on_backlog(False)
 
     def _notify(self, notification: Notification) -> None:
         if self._handler is not None and self._phase is not Phase.CLOSING:
@@ -350,7 +377,7 @@ class UserlandAssociation(Association):
         """It is over: let everything go, and tell."""
         was_up = self._phase is not Phase.CONNECTING
         self._phase = Phase.OVER
-        self._reading = self.writable = False
+        self._reading = self._deaf = self.writable = False
         if self._deadline is not None:
             self._deadline.cancel()
         sockets.close(self._stack, self._so)

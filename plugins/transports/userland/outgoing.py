@@ -146,17 +146,17 @@ class Outgoing:
                     return
                 self.bytes -= len(backlog.popleft().data)
         except AssociationClosed as error:
-            count = len(backlog)
-            self.clear()
-            self._sender.on_given_up(count, error.message)
+            self._sender.on_given_up(self.clear(), error.message)
         else:
             self._sender.on_backlog(False)
 
-    def clear(self) -> None:
-        """Drop what is here."""
+    def clear(self) -> int:
+        """Drop what is here; how many messages that is."""
+        count = len(self.backlog) + (self._held is not None)
         self._held = None
         self.backlog.clear()
         self.bytes = 0
+        return count
 
     def _queue(self, message: Message, size: int) -> None:
         if self.bytes + size > self._limit:

@@ -79,26 +79,30 @@ async def test_takes_the_kernel_where_it_has_sctp(
 
 
 async def test_takes_the_library_where_the_kernel_has_none(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     says(monkeypatch, "Protocol not supported")
     kernel, userland = Fake("kernel"), Fake("userland")
     transport = make(kernel, userland)
-    await transport.start()
+    with caplog.at_level(logging.WARNING):
+        await transport.start()
     assert transport.summary == (
         "the fake userland (the kernel has no SCTP: Protocol not supported)"
     )
+    assert not caplog.text
     assert (kernel.calls, userland.calls) == ([], ["start"])
 
 
 async def test_takes_the_library_where_the_kernels_transport_cannot_start(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     says(monkeypatch, None)
     kernel, userland = Fake("kernel", "pysctp is missing"), Fake("userland")
     transport = make(kernel, userland)
-    await transport.start()
-    assert "pysctp is missing" in transport.summary
+    with caplog.at_level(logging.WARNING):
+        await transport.start()
+    assert transport.summary == ("the fake userland (the kernel has SCTP, but: pysctp is missing)")
+    assert transport.summary in caplog.text, "it is a warning"
     assert kernel.calls == ["start", "close"]
     assert userland.calls == ["start"]
 
@@ -109,6 +113,10 @@ async def test_tells_both_reasons_when_neither_works(monkeypatch: pytest.MonkeyP
     with pytest.raises(TransportUnavailable, match=r"not supported; apt install libusrsctp2"):
         await transport.start()
     assert "not decided" in transport.summary
+    says(monkeypatch, None)
+    transport = make(Fake("kernel", "no pysctp"), Fake("userland", "no libusrsctp2"))
+    with pytest.raises(TransportUnavailable, match=r"has SCTP, but: no pysctp; no libusrsctp2"):
+        await transport.start()
 
 
 async def test_hands_everything_to_the_one_that_was_taken(

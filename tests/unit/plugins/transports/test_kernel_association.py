@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import socket
 import struct
+import sys
 from collections import Counter, deque
 from collections.abc import Callable
 from typing import Any, cast
@@ -90,8 +91,36 @@ class Loop:
         return self.timers[-1]
 
 
+class Watch:
+    """Notes what is watched for errors; ``tags`` is what the kernel tells of tags."""
+
+    def __init__(self) -> None:
+        self.act: Callable[[], None] | None = None
+        self.current = 7
+        self.asked = 0
+
+    def add(self, _sock: object, act: Callable[[], None]) -> None:
+        self.act = act
+
+    def remove(self, _sock: object) -> None:
+        self.act = None
+
+    def tag(self, _local: Address, _remote: Address) -> int:
+        self.asked += 1
+        return self.current
+
+    def tell(self) -> None:
+        """The socket has an error."""
+        act, self.act = self.act, None
+        assert act is not None
+        act()
+
+
 class Kernel:
-    """The socket: what is to be received, how often there is room to send, what is over."""
+    """The socket: what is to be received, how often there is room to send, what is over.
+
+    ``controls`` is how many control chunks have come.
+    """
 
     def __init__(self) -> None:
         self.incoming: deque[Received | OSError] = deque([told(UP)])
@@ -99,6 +128,7 @@ class Kernel:
         self.room = 1000
         self.failure: OSError | None = None
         self.error = 0
+        self.controls = 1
         self.over = False
         self.closed = self.lingers = False
         self.shutdowns: list[int] = []
@@ -126,6 +156,8 @@ class Kernel:
             raise OSError(errno.EINVAL, "Invalid argument")
         if option == abi.STATUS:
             return bytes(28) + abi.sockaddrs([Address("192.0.2.8", 5)]).ljust(148, b"\0")
+        if option == abi.GET_ASSOC_STATS:
+            return self.controls.to_bytes(8, sys.byteorder).rjust(size, b"\0")
         return bytes(size)
 
     def setsockopt(self, *_arguments: object) -> None:
@@ -149,11 +181,19 @@ class World:
         self.metrics = Counts()
         self.environment = make_environment(metrics=cast("Metrics", self.metrics))
         self.loop = Loop()
+        self.watch = Watch()
+        self.peer = Address("192.0.2.7", 5)
         self.kernel = Kernel()
         self.sock = self.kernel
         self.handler = handler or RecordingHandler()
         self.association = KernelAssociation(cast("Owner", self), cast("Control", self))
         self.association.begin(self.handler)
+
+    def restart(self) -> None:
+        """The peer starts anew; that is behind what is to be received."""
+        self.watch.current += 1
+        self.kernel.controls += 2
+        self.kernel.incoming.append(told(RESTARTED))
 
     def remote(self) -> tuple[Address, ...]:
         return Address("192.0.2.7", 5), Address("192.0.2.8", 5)
@@ -429,3 +469,174 @@ def test_what_the_kernel_gives_up_is_told() -> None:
     assert world.handler.notifications == [
         Notification(Notice.SEND_FAILED, "0 bytes on stream 3, never sent")
     ]
+
+
+def test_an_end_is_told_to_who_has_paused_reading() -> None:
+    world = World()
+    world.association.pause_reading()
+    world.kernel.incoming += [part(b"unread"), told(LOST)]
+    world.kernel.error = errno.ECONNRESET
+    world.watch.tell()
+    world.receive()
+    assert world.handler.messages == []
+    assert world.handler.endings == [Ending.ABORTED]
+    assert world.watch.act is None
+
+
+def test_an_error_that_sending_meets_is_looked_into_though_reading_is_paused() -> None:
+    world = World()
+    world.association.pause_reading()
+    world.kernel.failure = OSError(errno.ETIMEDOUT, "Connection timed out")
+    with pytest.raises(AssociationClosed, match="timed out"):
+        world.association.send(Message(b"x"))
+    world.receive(told(LOST))
+    assert world.handler.endings == [Ending.LOST]
+
+
+def test_what_a_peer_that_has_closed_sent_last_is_kept_for_who_has_paused() -> None:
+    world = World()
+    world.association.pause_reading()
+    world.kernel.incoming += [part(b"last words"), told(SHUTDOWN), told(COMPLETE)]
+    world.kernel.failure = OSError(errno.EPIPE, "Broken pipe")
+    with pytest.raises(AssociationClosed):
+        world.association.send(Message(b"x"))
+    assert world.loop.reader is None
+    world.association.resume_reading()
+    world.receive()
+    assert world.handler.messages == [Message(b"last words", 1, 18)]
+    assert world.handler.endings == [Ending.CLOSED]
+
+
+def test_who_sends_while_paused_learns_of_a_restart() -> None:
+    world = World()
+    world.association.pause_reading()
+    world.kernel.incoming.append(part(b"unread"))
+    world.restart()
+    for _ in range(2):
+        with pytest.raises(AssociationClosed, match="anew"):
+            world.association.send(Message(b"for the former peer"))
+    assert world.handler.notifications == [], "not while something is sent"
+    world.receive()
+    assert world.handler.notifications == [Notification(Notice.RESTARTED)]
+    assert world.handler.messages == []
+    assert world.kernel.sent == []
+    assert world.loop.reader is None, "reading is still paused"
+    world.association.send(Message(b"welcome"))
+    assert world.kernel.sent == [b"welcome"]
+    world.association.resume_reading()
+    world.receive(part(b"new"))
+    assert world.handler.messages == [Message(b"new", 1, 18)]
+
+
+def test_who_resumes_reading_gets_nothing_of_a_former_peer() -> None:
+    world = World()
+    world.association.pause_reading()
+    world.kernel.incoming.append(part(b"unread"))
+    world.restart()
+    world.association.resume_reading()
+    world.association.pause_reading()
+    world.association.resume_reading()
+    with pytest.raises(AssociationClosed, match="anew"):
+        world.association.send(Message(b"for the former peer"))
+    world.receive(part(b"new"))
+    assert world.handler.calls == ["opened", "notified", "received"]
+    assert world.handler.messages == [Message(b"new", 1, 18)]
+
+
+def test_the_tag_is_asked_for_when_it_may_have_changed() -> None:
+    world = World()
+    world.association.pause_reading()
+    for _ in range(3):
+        world.association.send(Message(b"x"))
+    asked = world.watch.asked
+    world.kernel.controls += 1  # a heartbeat
+    for _ in range(3):
+        world.association.send(Message(b"x"))
+    assert world.watch.asked == asked + 1
+    assert len(world.kernel.sent) == 6
+
+
+def test_where_the_kernel_tells_no_tags_a_restart_is_told_by_reading() -> None:
+    world = World()
+    world.watch.current = 0
+    world.receive(told(RESTARTED))
+    world.association.pause_reading()
+    world.restart()
+    world.association.send(Message(b"nobody knows better"))
+    world.association.resume_reading()
+    world.receive()
+    assert world.handler.notifications == 2 * [Notification(Notice.RESTARTED)]
+
+
+@pytest.mark.parametrize("paused", [False, True])
+def test_what_is_queued_is_not_for_the_next_life_of_a_peer(paused: bool) -> None:
+    world = World(send_queue=100, max_message=100)
+    world.kernel.room = 0
+    for _ in range(2):
+        world.association.send(Message(b"x" * 60))
+    if paused:
+        world.association.pause_reading()
+    world.restart()
+    world.kernel.room = 1000
+    if paused:
+        world.flush()
+    world.receive()
+    assert world.kernel.sent == []
+    assert world.handler.calls == [
+        *("opened", "writable_changed", "notified", "notified", "writable_changed")
+    ]
+    assert world.handler.notifications == [
+        Notification(Notice.RESTARTED),
+        Notification(Notice.SEND_FAILED, "2 messages, never sent: it has started anew"),
+    ]
+    assert world.loop.writer is None
+
+
+def test_a_restart_while_closing_ends_in_a_shutdown() -> None:
+    world = World()
+    world.kernel.room = 0
+    world.association.send(Message(b"queued"))
+    world.association.close()
+    world.restart()
+    world.receive()
+    assert world.kernel.shutdowns == [socket.SHUT_WR]
+    assert world.handler.notifications == []
+
+
+def test_breaking_it_off_at_a_restart() -> None:
+    class Strict(RecordingHandler):
+        def notified(self, notification: Notification) -> None:
+            super().notified(notification)
+            self.up.abort("it is another one")
+
+    world = World(Strict())
+    world.kernel.room = 0
+    world.association.send(Message(b"queued"))
+    world.restart()
+    world.receive()
+    assert world.handler.calls == ["opened", "notified", "closed"]
+
+
+def test_a_restart_behind_more_than_one_turn_of_reading_stops_sending() -> None:
+    world = World()
+    world.kernel.incoming += [told(SEND_FAILED)] * 64
+    world.restart()
+    world.receive()
+    with pytest.raises(AssociationClosed, match="anew"):
+        world.association.send(Message(b"for the former peer"))
+    world.receive()
+    world.association.send(Message(b"welcome"))
+    assert world.kernel.sent == [b"welcome"]
+
+
+def test_pausing_when_a_restart_is_behind_what_is_read() -> None:
+    world = World()
+    world.kernel.incoming += [part(b"x")] * 70
+    world.restart()
+    world.receive()
+    world.association.pause_reading()
+    with pytest.raises(AssociationClosed, match="anew"):
+        world.association.send(Message(b"for the former peer"))
+    world.receive()
+    assert len(world.handler.messages) == 64
+    assert world.handler.notifications == [Notification(Notice.RESTARTED)]
