@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Mapping
 from typing import Any, TypeVar
@@ -49,6 +50,7 @@ class PrometheusMetrics:
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
         self._figures: dict[str, Counter | Gauge | Histogram] = {}
+        self._labels: dict[str, tuple[str, ...]] = {}
         self._lock = threading.Lock()
 
     def count(self, name: str, amount: float = 1.0, **labels: str) -> None:
@@ -62,6 +64,15 @@ class PrometheusMetrics:
     def observe(self, name: str, seconds: float, **labels: str) -> None:
         """Add a duration to a histogram."""
         self._figure(Histogram, name, labels).observe(seconds)
+
+    def forget(self, name: str, **labels: str) -> None:
+        """Drop the series with these labels, if there is one."""
+        figure = self._figures.get(name)
+        if figure is not None:
+            values = [labels[label] for label in self._labels[name]]
+            # Some releases of the library take it for an error when there is no such series.
+            with contextlib.suppress(KeyError):
+                figure.remove(*values)
 
     def bound(self, **labels: str) -> BoundMetrics:
         """The same figures with ``labels`` added to each."""
@@ -82,6 +93,7 @@ class PrometheusMetrics:
         return figure.labels(**labels) if labels else figure
 
     def _make(self, kind: type[K], name: str, labels: Mapping[str, str]) -> K:
+        self._labels[name] = tuple(labels)
         arguments: dict[str, Any] = {"registry": self._registry, "labelnames": tuple(labels)}
         if kind is Histogram:
             arguments["buckets"] = BUCKETS
@@ -106,3 +118,7 @@ class BoundMetrics:
     def observe(self, name: str, seconds: float, **labels: str) -> None:
         """Add a duration to a histogram."""
         self._metrics.observe(name, seconds, **self._labels, **labels)
+
+    def forget(self, name: str, **labels: str) -> None:
+        """Drop the series with these labels."""
+        self._metrics.forget(name, **self._labels, **labels)

@@ -13,6 +13,7 @@ before the relay has noticed that it was gone.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
@@ -238,7 +239,8 @@ class LinkServer:
 
     ``interval`` and ``timeout`` are the heartbeat's, in seconds. ``handshake_timeout`` bounds
     the time until a worker is let in, and ``max_strangers`` the connections in which that is
-    still going on: more are closed at once.
+    still going on. Beyond them one is closed: of those from the host that has most of them the
+    oldest, for a worker is let in after one round trip.
     """
 
     def __init__(
@@ -313,10 +315,9 @@ class LinkServer:
         deadline = asyncio.get_running_loop().call_later(
             self._handshake_timeout, stranger.cut, "slow", "it has not proved itself in time"
         )
-        crowded = len(self._strangers) >= self._max_strangers
         self._strangers[stranger] = deadline
-        if crowded:
-            stranger.cut("crowded", "too many connections have not proved themselves")
+        if len(self._strangers) > self._max_strangers:
+            self._make_room()
 
     def let_in(self, worker: WorkerConnection) -> None:
         """Put a worker in its place, in that of an older one if need be."""
@@ -333,6 +334,13 @@ class LinkServer:
             deadline.cancel()
         elif self.workers.get(connection.hello.vm_id) is connection:
             del self.workers[connection.hello.vm_id]
+
+    def _make_room(self) -> None:
+        """Cut a stranger, so that neither many nor quick ones keep a worker out."""
+        hosts = [stranger.host for stranger in self._strangers]
+        crowd = Counter(hosts).most_common(1)[0][0]
+        oldest = next(stranger for stranger in self._strangers if stranger.host == crowd)
+        oldest.cut("crowded", "too many connections have not proved themselves")
 
     def _make(self) -> WorkerConnection:
         return WorkerConnection(self)

@@ -49,7 +49,8 @@ class FrameStream(asyncio.Protocol, ABC):
         self.writable = True
         #: Seconds since the last byte came, as far as they count (:class:`Pulse`).
         self.silence = 0.0
-        self.remote = ""
+        #: The other side's address and port, and its address alone; of a unix socket, ``unix``.
+        self.remote = self.host = ""
         self._reader = FrameReader(decoders)
         #: Who takes a frame, by its type; filled when the handshake is over.
         self._takers: dict[type[Frame], Callable[[Any], None]] = {}
@@ -105,7 +106,8 @@ class FrameStream(asyncio.Protocol, ABC):
         self._transport = cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(HIGH_WATER, LOW_WATER)
         peer = transport.get_extra_info("peername")
-        self.remote = f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else "unix"
+        self.host = peer[0] if isinstance(peer, tuple) else "unix"
+        self.remote = f"{self.host}:{peer[1]}" if isinstance(peer, tuple) else "unix"
 
     def data_received(self, data: bytes) -> None:
         """For the event loop."""

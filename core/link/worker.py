@@ -90,14 +90,15 @@ class Worker:
         self._stopping = asyncio.Event()
 
     async def run(self) -> None:
-        """Serve the relay until :meth:`stop`; connect again, with growing pauses, whenever the
-        connection is lost or cannot be made.
+        """Serve the relay until :meth:`stop`; connect again, after a pause, whenever the
+        connection is lost or cannot be made. Pauses grow until a connection has lasted.
 
         Raises LinkRefused, reason ``replaced``, when another worker has connected with this VM's
         id: the newer one is right.
         """
+        pause = 0.0
         while not self._stopping.is_set():
-            self._reaching = asyncio.create_task(self._reach())
+            self._reaching = asyncio.create_task(self._reach(pause))
             try:
                 session = await self._reaching
             except asyncio.CancelledError:
@@ -109,6 +110,7 @@ class Worker:
             reason = await self._serve(session)
             if reason == "replaced":
                 raise LinkRefused(reason, "another worker has connected with this VM's id")
+            pause = self._backoff.next()
 
     async def stop(self, timeout: float = 10.0) -> None:  # noqa: ASYNC109 (no error)
         """Take nothing new, answer what is in hand, say goodbye; :meth:`run` returns then. After
@@ -134,7 +136,8 @@ class Worker:
             raise LinkDown(f"there is no link to the relay at {self.address} now")
         self._session.push(conversation, messages)
 
-    async def _reach(self) -> WorkerSession:
+    async def _reach(self, pause: float) -> WorkerSession:
+        await asyncio.sleep(pause)
         last = ""
         while True:
             try:

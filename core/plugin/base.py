@@ -41,6 +41,10 @@ class Metrics(Protocol):
     def observe(self, name: str, seconds: float, **labels: str) -> None:
         """Add a duration to a histogram."""
 
+    def forget(self, name: str, **labels: str) -> None:
+        """Drop the one series with these labels, all that the figure has: what they name is no
+        more. Nothing happens when there is none."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Environment:

@@ -65,6 +65,9 @@ class NullMetrics:
     def observe(self, name: str, seconds: float, **labels: str) -> None:
         """Drop it."""
 
+    def forget(self, name: str, **labels: str) -> None:
+        """There is nothing to forget."""
+
 
 def make_environment(
     name: str = "test",

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
-from isoneph.core.plugin import Actions, Association, Finish, Forward, Router
+from isoneph.core.errors import QueueFull
+from isoneph.core.link import Hello, WorkerConnection, WorkerHandler
+from isoneph.core.plugin import Actions, Association, AssociationHandler, Finish, Forward, Router
 from isoneph.core.testing import FakeClock, NullMetrics, make_environment
 from isoneph.core.traffic import Address, AssociationStatistics, Ending, Message
 from isoneph.plugins.relays.sctp.clients import Client
-from isoneph.plugins.relays.sctp.conversations import Conversations, Worker
+from isoneph.plugins.relays.sctp.conversations import Conversations
 from isoneph.plugins.relays.sctp.figures import BackendTraffic, Figures
+from isoneph.plugins.relays.sctp.parcels import Worker
 from isoneph.plugins.relays.sctp.switch import Limits, Switch
 from isoneph.plugins.relays.sctp.workers import Workers
 
@@ -56,7 +59,8 @@ class ByStream(Router):
 
 
 class StubAssociation(Association):
-    """Remembers what is asked of it; ``full`` makes it refuse what is sent."""
+    """Remembers what is asked of it; ``error`` makes it refuse what is sent, ``room`` takes so
+    many bytes more and says, as userland SCTP does, before it refuses that it is not writable."""
 
     def __init__(self, host: str = "127.0.0.1") -> None:
         self.id = next(_numbers)
@@ -67,12 +71,19 @@ class StubAssociation(Association):
         self.reading = True
         self.closing = False
         self.error: Exception | None = None
+        self.room: int | None = None
         self.aborted = ""
-        self.handler: Client | None = None
+        self.handler: AssociationHandler | None = None
 
     def send(self, message: Message) -> None:
         if self.error:
             raise self.error
+        if self.room is not None:
+            if len(message.data) > self.room:
+                if self.handler is not None:
+                    self.handler.writable_changed(False)
+                raise QueueFull("full")
+            self.room -= len(message.data)
         self.sent.append(message)
 
     def pause_reading(self) -> None:
@@ -120,10 +131,18 @@ class StubLink:
         self.forgotten.append(conversation)
 
 
+class StubConnection(StubLink):
+    """A link that a worker has registered over."""
+
+    def __init__(self, id_: str) -> None:
+        super().__init__()
+        self.hello = Hello((1, 1), bytes(32), 1, 100, "mme", id_)
+
+
 class Pieces:
     """A switch whose backends are workers; the server for them is not started."""
 
-    def __init__(self, router: Router | None = None, **limits: Any) -> None:
+    def __init__(self, router: Router | None = None, *, max_losses: int = 5, **limits: Any) -> None:
         self.clock = FakeClock()
         self.figures = Figures(NullMetrics())
         self.router = router or ByStream()
@@ -132,7 +151,7 @@ class Pieces:
         logger = make_environment("pieces").logger
         checked = Limits(**{**LIMITS, **limits})
         self.switch = Switch(self.router, checked, self.figures, self.clock, logger)
-        self.workers = Workers({"open": True}, self.switch, "mme")
+        self.workers = Workers({"open": True, "max_losses": max_losses}, self.switch, "mme")
         self.switch.backends = self.workers
         self.conversations: Conversations = self.workers._conversations
 
@@ -151,6 +170,13 @@ class Pieces:
         self.conversations.add(worker)
         self.conversations.set_taking(worker, True)
         return worker, link
+
+    def register(self, id_: str) -> WorkerHandler:
+        """A worker that the ``workers`` form has let in, as over a link."""
+        link = StubConnection(id_)
+        handler = self.workers._accept(cast("WorkerConnection", link))
+        handler.opened()
+        return handler
 
     def answer(
         self, worker: Worker, sequence: int, *data: bytes, state: bytes | None = None

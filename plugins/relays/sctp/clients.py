@@ -122,6 +122,7 @@ class Client(Traffic):
         if self._outbox:
             self._switch.figures.refuse("client_gone", len(self._outbox))
             self._outbox.clear()
+            self._switch.queued -= self.outbox_bytes
             self.outbox_bytes = 0
         self._switch.client_gone(self, ending)
 
@@ -139,7 +140,7 @@ class Client(Traffic):
             self._switch.figures.refuse("client_gone")
         except QueueFull:
             self.writable = False
-            self._put_off(message)
+            self._put_back(message)
             self._switch.client_writable(self)
         except TransportError as error:
             self._switch.figures.refuse(f"reply_{error.code}")
@@ -181,16 +182,29 @@ class Client(Traffic):
             self._switch.figures.refuse("client_gone")
             return
         self._outbox.append(message)
-        self.outbox_bytes += cost(message)
+        self._queue(cost(message))
+
+    def _put_back(self, message: Message) -> None:
+        """It is older than what is in the outbox, from which it may just have come."""
+        self._outbox.appendleft(message)
+        self._queue(cost(message))
+
+    def _queue(self, amount: int) -> None:
+        self.outbox_bytes += amount
+        self._switch.queued += amount
         if self.outbox_bytes > self._switch.limits.reply_queue:
             self.abort("client_too_slow")
+        elif self._switch.queued > self._switch.limits.memory:
+            self._switch.relieve()
 
     def _flush(self) -> None:
         outbox = self._outbox
         self.writable = True
         while outbox and self.writable and not self.over:
             message = outbox.popleft()
-            self.outbox_bytes -= cost(message)
+            amount = cost(message)
+            self.outbox_bytes -= amount
+            self._switch.queued -= amount
             self.send(message)
         if self.over:
             return

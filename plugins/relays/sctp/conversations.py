@@ -18,131 +18,36 @@ that the last answer left.
 A message waits for one of these: there is no worker that takes conversations (the conversation
 is *homeless*); its conversation has ``window`` messages in flight; its client is slow to take
 the answers (*parked*); its worker has all the dispatches that it wants, or does not read them
-(in the worker's ``queue``, where each conversation has its turn).
+(in the worker's ``queue``, where each conversation has its turn); it has lost several workers, as
+another message that is at its worker has (in the worker's ``suspects``).
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Protocol
 
 from isoneph.core.plugin import Load
 from isoneph.core.traffic import Message
 from isoneph.plugins.relays.sctp.clients import Client, cost
-from isoneph.plugins.relays.sctp.figures import BackendTraffic
+from isoneph.plugins.relays.sctp.parcels import SUSPECT, Conversation, Parcel, Worker
 from isoneph.plugins.relays.sctp.switch import Switch
 
 
-class Link(Protocol):
-    """The way to a worker; see :class:`isoneph.core.link.WorkerConnection`."""
-
-    writable: bool
-
-    def dispatch(
-        self,
-        sequence: int,
-        conversation: int,
-        client: int,
-        message: Message,
-        state: bytes = b"",
-        redelivered: bool = False,
-    ) -> None:
-        """Send a message, with its conversation's state."""
-
-    def forget(self, conversation: int) -> None:
-        """A conversation is over, or with another worker."""
-
-
-class Worker:
-    """A worker that is connected. ``taking`` tells whether it may get conversations; what it has
-    stays until it is idle. ``weight`` is its share, ``window`` its dispatches at once."""
-
-    __slots__ = (
-        "conversations",
-        "flying",
-        "id",
-        "link",
-        "queue",
-        "sequence",
-        "taking",
-        "traffic",
-        "weight",
-        "window",
-    )
-
-    def __init__(self, id_: str, link: Link, window: int, traffic: BackendTraffic) -> None:
-        self.id = id_
-        self.link = link
-        self.window = window
-        self.weight = 1.0
-        self.taking = False
-        self.traffic = traffic
-        #: Those pinned to it.
-        self.conversations: dict[int, Conversation] = {}
-        #: What it has not answered, in the order of dispatch.
-        self.flying: dict[int, Parcel] = {}
-        #: Conversations that have something for it, when it takes more.
-        self.queue: OrderedDict[int, Conversation] = OrderedDict()
-        self.sequence = 0
-
-    @property
-    def has_room(self) -> bool:
-        """Whether it may be sent a dispatch now."""
-        return len(self.flying) < self.window and self.link.writable
-
-
-class Conversation:
-    """``flying`` counts its messages at its worker; one that is ``ending`` is over when nothing
-    of it waits or flies. ``client`` is whose message came last."""
-
-    __slots__ = (
-        "client",
-        "ending",
-        "flying",
-        "homeless_since",
-        "number",
-        "over",
-        "parked",
-        "state",
-        "waiting",
-        "worker",
-    )
-
-    def __init__(self, number: int, client: Client) -> None:
-        self.number = number
-        self.client = client
-        self.worker: Worker | None = None
-        self.state = b""
-        self.waiting: deque[Parcel] = deque()
-        self.flying = 0
-        self.homeless_since = 0.0
-        self.parked = self.ending = self.over = False
-
-
-class Parcel:
-    """A message on its way to be answered, once."""
-
-    __slots__ = ("client", "conversation", "message", "redelivered")
-
-    def __init__(self, conversation: Conversation, client: Client, message: Message) -> None:
-        self.conversation = conversation
-        self.client = client
-        self.message = message
-        self.redelivered = False
-
-
 class Conversations:
-    """All of them. ``window`` bounds each one's messages in flight."""
+    """All of them. ``window`` bounds each one's messages in flight; a message that may have lost
+    ``max_losses`` workers is given up."""
 
-    def __init__(self, switch: Switch, window: int) -> None:
+    def __init__(self, switch: Switch, window: int, max_losses: int) -> None:
         self._switch = switch
         self._figures = switch.figures
         self._window = window
+        self._max_losses = max_losses
         self._all: dict[int, Conversation] = {}
         self._workers: dict[str, Worker] = {}
         self._homeless: OrderedDict[int, Conversation] = OrderedDict()
-        self._parked: dict[int, list[Conversation]] = {}
+        #: By client.
+        self._parked: dict[int, dict[int, Conversation]] = {}
 
     def __len__(self) -> int:
         return len(self._all)
@@ -176,8 +81,10 @@ class Conversations:
 
     def unpark(self, client: Client) -> None:
         """A client takes answers again, or is gone."""
-        for conversation in self._parked.pop(client.number, ()):
-            conversation.parked = False
+        parked = self._parked.pop(client.number, {}).values()
+        for conversation in parked:
+            conversation.parked = None
+        for conversation in parked:
             self._advance(conversation)
 
     # What workers do.
@@ -193,33 +100,41 @@ class Conversations:
             return
         worker.taking = taking
         if taking:
-            self._house()
-            return
+            self.house()
         for conversation in tuple(worker.conversations.values()):
-            if not conversation.flying:
+            if taking:
+                self._advance(conversation)
+            elif not conversation.flying:
                 self._move(conversation)
 
-    def lost(self, worker: Worker) -> None:
-        """It is gone, or is a backend no more: what it has not answered goes to others."""
+    def house(self) -> None:
+        """There is a new worker, or a new weight: those that wait for one may have it."""
+        for conversation in tuple(self._homeless.values()):
+            self._advance(conversation)
+
+    def lost(self, worker: Worker, blamed: bool = True) -> None:
+        """It is gone, or is a backend no more: what it has not answered goes to others. ``blamed``
+        is false when no message can be the reason."""
         if self._workers.get(worker.id) is worker:
             del self._workers[worker.id]
         worker.taking = False
+        if blamed:
+            for parcel in worker.accused:
+                parcel.losses += 1
         flying, pinned = worker.flying, worker.conversations
-        worker.flying, worker.conversations = {}, {}
+        worker.flying, worker.conversations, worker.suspect = {}, {}, None
         worker.queue.clear()
+        worker.suspects.clear()
         for parcel in reversed(flying.values()):
-            parcel.conversation.flying -= 1
-            if parcel.conversation.over:
-                parcel.client.settle(cost(parcel.message))
-            else:
-                parcel.redelivered = True
-                parcel.conversation.waiting.appendleft(parcel)
-                worker.traffic.redispatched += 1
+            self._take_back(worker, parcel)
         for conversation in pinned.values():
             conversation.worker = None
         self._switch.backend_down(worker.id, tuple(pinned))
         for conversation in pinned.values():
-            self._advance(conversation)
+            if conversation.waiting:
+                self._advance(conversation)
+            elif conversation.ending and not conversation.over:
+                self._end(conversation, "finished")  # Its last message was given up.
 
     def answered(
         self,
@@ -282,6 +197,25 @@ class Conversations:
 
     # Inside.
 
+    def _take_back(self, worker: Worker, parcel: Parcel) -> None:
+        """What a lost worker had not answered waits again, unless it goes on losing workers."""
+        conversation = parcel.conversation
+        conversation.flying -= 1
+        if not conversation.over and parcel.losses < self._max_losses:
+            parcel.redelivered = True
+            conversation.waiting.appendleft(parcel)
+            worker.traffic.redispatched += 1
+            return
+        parcel.client.settle(cost(parcel.message))
+        if not conversation.over:
+            self._figures.refuse("message_loses_workers")
+            self._switch.logger.error(
+                "a message of %s, conversation %d, is given up: %d workers were lost with it",
+                parcel.client.source,
+                conversation.number,
+                parcel.losses,
+            )
+
     def _advance(self, conversation: Conversation) -> None:
         """Dispatch what may be dispatched, and see to it that the rest has its turn."""
         worker = conversation.worker
@@ -306,12 +240,17 @@ class Conversations:
         worker = conversation.worker
         if worker is None or not worker.taking:
             return False
-        client = conversation.waiting[0].client
+        parcel = conversation.waiting[0]
+        if parcel.losses >= SUSPECT and worker.suspect is not None:
+            worker.suspects[conversation.number] = conversation
+            return False
+        client = parcel.client
         if client.writable:
             return True
-        if not conversation.parked:
-            conversation.parked = True
-            self._parked.setdefault(client.number, []).append(conversation)
+        if conversation.parked is not client:
+            self._unpark(conversation)
+            conversation.parked = client
+            self._parked.setdefault(client.number, {})[conversation.number] = conversation
         return False
 
     def _dispatch(self, worker: Worker, conversation: Conversation) -> None:
@@ -323,6 +262,8 @@ class Conversations:
         traffic.bytes_out += len(message.data)
         sequence = worker.sequence = worker.sequence + 1
         worker.flying[sequence] = parcel
+        if parcel.losses >= SUSPECT:
+            worker.suspect = parcel
         worker.link.dispatch(
             sequence,
             conversation.number,
@@ -337,6 +278,8 @@ class Conversations:
         if parcel is None:
             self._figures.late += 1
             return None
+        if parcel is worker.suspect:
+            worker.suspect = None
         parcel.conversation.flying -= 1
         parcel.client.settle(cost(parcel.message))
         return parcel
@@ -363,6 +306,8 @@ class Conversations:
                 self._move(conversation)
             elif conversation.waiting:
                 self._advance(conversation)
+        while worker.suspects and worker.suspect is None:
+            self._advance(worker.suspects.popitem(last=False)[1])
         if worker.queue:
             self.serve(worker)
 
@@ -393,10 +338,6 @@ class Conversations:
         worker.conversations[conversation.number] = conversation
         return worker
 
-    def _house(self) -> None:
-        for conversation in tuple(self._homeless.values()):
-            self._advance(conversation)
-
     def _move(self, conversation: Conversation) -> None:
         self._unpin(conversation)
         self._advance(conversation)
@@ -407,12 +348,22 @@ class Conversations:
             conversation.worker = None
             del worker.conversations[conversation.number]
             worker.queue.pop(conversation.number, None)
+            worker.suspects.pop(conversation.number, None)
             worker.link.forget(conversation.number)
+
+    def _unpark(self, conversation: Conversation) -> None:
+        if conversation.parked is not None:
+            number = conversation.parked.number
+            conversation.parked = None
+            del self._parked[number][conversation.number]
+            if not self._parked[number]:
+                del self._parked[number]
 
     def _end(self, conversation: Conversation, reason: str) -> None:
         conversation.over = True
         del self._all[conversation.number]
         self._homeless.pop(conversation.number, None)
+        self._unpark(conversation)
         self._unpin(conversation)
         if conversation.waiting:
             self._figures.refuse(reason, len(conversation.waiting))

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import product
 from typing import Final
 
 from isoneph.core.plugin import Metrics
 
 #: Sources of clients that have a label of their own; there may be far more over the years.
 _MOST_SOURCES: Final = 1000
-
+#: Reasons that are told apart: routers and workers make up their own.
+_MOST_REASONS: Final = 200
 
 #: What is told of a backend: what has come from it and gone to it, and been taken back from it.
 COUNTERS: Final = ("messages_in", "messages_out", "bytes_in", "bytes_out", "redispatched")
+_BACKEND_GAUGES: Final = ("ready", "sessions", "in_flight")
 
 
 class Traffic:
@@ -92,6 +95,8 @@ class Figures:
 
     def refuse(self, reason: str, amount: int = 1) -> None:
         """Count something that is not carried on."""
+        if reason not in self.refused and len(self.refused) >= _MOST_REASONS:
+            reason = "other"
         self.refused[reason] += amount
 
     def publish(self) -> None:
@@ -118,13 +123,23 @@ class Figures:
     def publish_backend(
         self, backend: str, traffic: BackendTraffic, elapsed: float, **gauges: float
     ) -> None:
-        """Bring a backend's traffic of the last ``elapsed`` seconds and its state into them."""
+        """Bring a backend's traffic of the last ``elapsed`` seconds and its state into them.
+        ``gauges`` are some of ``ready``, ``sessions`` and ``in_flight``."""
         added = traffic.news(elapsed)
         if added is not None:
             self._count_traffic("relay_backend", added, backend=backend)
         self._count("relay_redispatched", traffic.redispatched_news(), backend=backend)
         for name, value in gauges.items():
             self._metrics.gauge(f"relay_backend_{name}", value, backend=backend)
+
+    def forget_backend(self, backend: str) -> None:
+        """Drop all that the metrics have of a backend that is no more; else what there have ever
+        been would add up."""
+        for name in _BACKEND_GAUGES:
+            self._metrics.forget(f"relay_backend_{name}", backend=backend)
+        for name, direction in product(("messages", "bytes"), ("in", "out")):
+            self._metrics.forget(f"relay_backend_{name}", backend=backend, direction=direction)
+        self._metrics.forget("relay_redispatched", backend=backend)
 
     def publish_gauges(self, **gauges: float) -> None:
         """Set figures that have no label."""

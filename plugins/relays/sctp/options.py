@@ -11,6 +11,7 @@ from voluptuous import All, Exclusive, In, Invalid, Length, Optional, Required
 
 from isoneph.core.link import LinkAddress
 from isoneph.core.traffic import Address
+from isoneph.plugins.relays.sctp.parcels import SUSPECT
 
 _LARGEST_PORT: Final = 65535
 _LARGEST: Final = 1 << 40
@@ -129,6 +130,12 @@ _WORKERS: Final[Mapping[Any, Any]] = {
         description="seconds of silence after which a worker is lost and its work is given to "
         "others",
     ): _seconds,
+    Optional(
+        "max_losses",
+        default=5,
+        description="workers that may be lost with a message that they were about to answer; then "
+        "it is dropped",
+    ): _at_least(SUSPECT + 1),
 }
 
 OPTIONS: Final[Mapping[Any, Any]] = {
@@ -189,7 +196,8 @@ OPTIONS: Final[Mapping[Any, Any]] = {
         "memory",
         default=512 << 20,
         description="bytes that wait for backends in all, shared out evenly to clients when there "
-        "are many; new clients are refused beyond them",
+        "are many; new clients are refused beyond them. As many may wait for clients; beyond them "
+        "the one with most is disconnected",
     ): _at_least(1),
     Optional(
         "wait",

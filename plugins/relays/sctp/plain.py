@@ -58,6 +58,8 @@ class Plain(Backends):
             if backend is None or backend.addresses != server.backend.addresses:
                 del self._servers[id_]
                 server.close()
+                if backend is None:
+                    self.figures.forget_backend(id_)
             else:
                 server.backend = backend
         for id_, backend in named.items():
@@ -262,6 +264,8 @@ class Plain(Backends):
 
     def _house(self) -> None:
         for number, homeless in tuple(self._homeless.items()):
+            if self._homeless.get(number) is not homeless:
+                continue  # Its client was disconnected by what another one had waiting.
             upstream = self._placed(homeless.client, number)
             if upstream is None:
                 continue

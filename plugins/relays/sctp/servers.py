@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import itertools
 from collections import deque
 from collections.abc import Sequence
 from typing import Protocol
@@ -32,7 +33,8 @@ class Owner(Protocol):
         """A server has become ready."""
 
     def server_unready(self, server: Server) -> None:
-        """A server was ready, and is not any more; ``server.text`` says why."""
+        """A server that was ready is not any more, or a new one cannot be reached;
+        ``server.text`` says why."""
 
     def upstream_failed(self, upstream: Upstream) -> None:
         """It could not be connected; nothing was sent."""
@@ -104,9 +106,9 @@ class Server:
         for upstream in tuple(self.upstreams):
             upstream.break_off("backend_removed")
 
-    def _failed(self, text: str) -> None:
+    def _failed(self, text: str, *, first: bool = False) -> None:
         was_ready, self.ready, self.text = self.ready, False, text
-        if was_ready:
+        if was_ready or first:
             self._owner.server_unready(self)
 
     def _abort_probe(self, reason: str) -> None:
@@ -114,13 +116,13 @@ class Server:
             self._probe.association.abort(reason)
 
     async def _keep_watch(self) -> None:
-        while True:
+        for attempt in itertools.count():
             self._probe = probe = _Probe()
             began = self._clock.monotonic()
             try:
                 await self.connect(probe)
             except TransportError as error:
-                self._failed(error.message)
+                self._failed(error.message, first=attempt == 0)
             else:
                 if not self.ready:
                     self.ready, self.text = True, ""
@@ -216,12 +218,13 @@ class Upstream:
     def writable_changed(self, writable: bool) -> None:
         """What waits for the server goes, as far as it takes it."""
         self._writable = writable
-        outbox = self.outbox
-        while outbox and self._writable and not self.over:
-            number, message = outbox.popleft()
+        while self.outbox and self._writable and not self.over:
+            number, message = self.outbox.popleft()
+            if not self._send(message):
+                self.outbox.appendleft((number, message))
+                break
             self.client.settle(cost(message))
-            self._send(number, message)
-        if self.ours and not (outbox or self.over) and self._association is not None:
+        if writable and self.ours and not (self.outbox or self.over or self._association is None):
             self._association.close()
 
     def notified(self, notification: Notification) -> None:
@@ -239,10 +242,9 @@ class Upstream:
 
     def send(self, number: int, message: Message) -> None:
         """Send a conversation's message now, or when it can be."""
-        if self._writable and not self.outbox:
-            self._send(number, message)
-        else:
-            self._put_off(number, message)
+        if not (self._writable and not self.outbox and self._send(message)):
+            self.outbox.append((number, message))
+            self.client.charge(cost(message))
 
     def pause_reading(self) -> None:
         """The client is slow."""
@@ -295,15 +297,16 @@ class Upstream:
                 self.server.doubt(error.message)
                 self._owner.upstream_failed(self)
 
-    def _send(self, number: int, message: Message) -> None:
+    def _send(self, message: Message) -> bool:
+        """Send it now; false when the association has no room for it."""
         association = self._association
         if association is None:
-            return
+            return False
         try:
             association.send(message)
         except QueueFull:
             self._writable = False
-            self._put_off(number, message)
+            return False
         except AssociationClosed:
             self._owner.figures.refuse("backend_gone")
         except TransportError as error:
@@ -312,10 +315,7 @@ class Upstream:
             traffic = self.server.traffic
             traffic.messages_out += 1
             traffic.bytes_out += len(message.data)
-
-    def _put_off(self, number: int, message: Message) -> None:
-        self.outbox.append((number, message))
-        self.client.charge(cost(message))
+        return True
 
     def _give_up(self, reason: str) -> None:
         if self.outbox:

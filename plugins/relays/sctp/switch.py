@@ -126,7 +126,8 @@ class Switch:
     """Who is connected, and the way of each message.
 
     ``pending`` is what waits for backends in all, ``share`` the most that one client may have of
-    it, both in bytes. ``backends`` is set before the first client comes.
+    it, ``queued`` what waits for clients in all; in bytes. ``backends`` is set before the first
+    client comes.
     """
 
     backends: Backends
@@ -142,6 +143,7 @@ class Switch:
         self.clients: dict[int, Client] = {}
         self.polling = BusyPoll(limits.busy_poll)
         self.pending = 0
+        self.queued = 0
         self.share = limits.client_queue
         #: Whether clients are accepted no more.
         self.draining = False
@@ -194,6 +196,11 @@ class Switch:
         self.backends.client_gone(client, ending)
         if self._emptied is not None and not self.clients:
             self._emptied.set()
+
+    def relieve(self) -> None:
+        """More waits for clients than there is memory for: disconnect the one with most."""
+        slowest = max(self.clients.values(), key=lambda client: client.outbox_bytes)
+        slowest.abort("client_too_slow")
 
     async def emptied(self) -> None:
         """Wait until there is no client."""

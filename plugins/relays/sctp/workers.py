@@ -24,12 +24,17 @@ from isoneph.core.link import (
 )
 from isoneph.core.traffic import Backend, BackendStatus, Ending, Message
 from isoneph.plugins.relays.sctp.clients import Client
-from isoneph.plugins.relays.sctp.conversations import Conversations, Worker
+from isoneph.plugins.relays.sctp.conversations import Conversations
 from isoneph.plugins.relays.sctp.figures import BackendTraffic
+from isoneph.plugins.relays.sctp.parcels import Worker
 from isoneph.plugins.relays.sctp.switch import Backends, Switch
 
 #: Heartbeats in the time after which a worker is lost.
 _BEATS: Final = 3
+#: Ends of a worker's connection that no message is to blame for.
+_BLAMELESS: Final = frozenset({"left", "replaced", "removed", "closed"})
+#: Workers whose figures are kept when they are gone, without an engine that names VMs.
+_MOST_KNOWN: Final = 1000
 
 
 class Workers(Backends):
@@ -39,7 +44,7 @@ class Workers(Backends):
         self._options = options
         self._switch = switch
         self._application = application
-        self._conversations = Conversations(switch, switch.router.window)
+        self._conversations = Conversations(switch, switch.router.window, options["max_losses"])
         self._named: dict[str, Backend] = {}
         self._open: bool = options["open"]
         #: Reasons for refusals that were logged since the last tick.
@@ -80,8 +85,8 @@ class Workers(Backends):
                 member.connection.close("removed")
             else:
                 self._judge(member)
-        for id_ in self._traffic.keys() - self._named.keys() - self._members.keys():
-            del self._traffic[id_]
+        self._conversations.house()
+        self._forget_gone()
 
     def status(self) -> Mapping[str, BackendStatus]:
         """A backend is ready when its worker is connected and does not want to stop."""
@@ -150,12 +155,20 @@ class Workers(Backends):
         if self._members.get(member.id) is member:
             del self._members[member.id]
         self._switch.logger.info("the worker of %s is gone: %s, %s", member.id, reason, text)
-        self._conversations.lost(member.worker)
+        self._conversations.lost(member.worker, blamed=reason not in _BLAMELESS)
 
     def _accept(self, connection: WorkerConnection) -> _Member:
         id_ = connection.hello.vm_id
+        if id_ not in self._traffic and len(self._traffic) >= _MOST_KNOWN:
+            self._forget_gone()
         traffic = self._traffic.setdefault(id_, BackendTraffic())
         return _Member(self, self._conversations, connection, traffic)
+
+    def _forget_gone(self) -> None:
+        """Drop the figures of workers that are neither named nor connected."""
+        for id_ in self._traffic.keys() - self._named.keys() - self._members.keys():
+            del self._traffic[id_]
+            self._switch.figures.forget_backend(id_)
 
     def _refused(self, reason: str, text: str) -> None:
         self._switch.figures.refuse(f"worker_{reason}")

@@ -218,13 +218,28 @@ async def test_a_worker_is_not_cut_off_when_the_time_for_strangers_is_over() -> 
     assert wire.state == "open"
 
 
-async def test_only_so_many_strangers_are_listened_to(site: Site) -> None:
-    first, _ = site.stranger(), site.stranger()
-    third = site.stranger()
-    assert third.state == "aborted"
+async def test_only_so_many_strangers_are_listened_to_the_latest(site: Site) -> None:
+    first, second, third = site.stranger(), site.stranger(), site.stranger()
+    assert [first.state, second.state, third.state] == ["aborted", "open", "open"]
     assert site.told == [("refused", "crowded")]
-    first.stream.connection_lost(None)
-    assert site.stranger().state == "open"
+    second.stream.connection_lost(None)
+    site.stranger()
+    assert third.state == "open"
+
+
+async def test_strangers_from_one_host_do_not_crowd_out_another(site: Site) -> None:
+    other = Wire(WorkerConnection(site.server), "192.0.2.2")
+    crowd = [site.stranger() for _ in range(5)]
+    assert other.state == "open"
+    assert [wire.state for wire in crowd] == ["aborted"] * 4 + ["open"]
+
+
+async def test_a_worker_is_let_in_among_many_strangers(site: Site) -> None:
+    for _ in range(5):
+        site.stranger()
+    wire = await site.greeted("vm-1")
+    (welcome,) = await wire.heard()
+    assert isinstance(welcome, Welcome)
 
 
 async def test_a_lost_connection_ends_it_once(site: Site) -> None:

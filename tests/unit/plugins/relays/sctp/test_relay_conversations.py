@@ -220,6 +220,16 @@ class TestLeaving:
         pieces.conversations.set_taking(worker, True)
         assert len(link.dispatched) == 1
 
+    def test_what_came_meanwhile_goes_on_beside_what_is_in_flight(self) -> None:
+        pieces = Pieces(ByStream(window=2))
+        client, _ = pieces.client()
+        worker, link = pieces.worker("w")
+        send(client, b"a")
+        pieces.conversations.set_taking(worker, False)
+        send(client, b"b")
+        pieces.conversations.set_taking(worker, True)
+        assert [each[2] for each in link.dispatched] == [b"a", b"b"]
+
 
 class TestHeldBack:
     def test_a_workers_window_is_shared_in_turns(self) -> None:
@@ -277,6 +287,35 @@ class TestHeldBack:
         slow.writable_changed(True)
         assert [message.data for message in slow_association.sent] == [b"A"]
         assert {each[2] for each in link.dispatched[2:]} == {b"b", b"c"}
+
+    def test_conversations_that_are_dropped_meanwhile_leave_nothing(self) -> None:
+        pieces = Pieces()
+        client, _ = pieces.client()
+        pieces.worker("w")
+        client.writable_changed(False)
+        for _ in range(10):
+            send(client, b"a")
+            send(client, b"end now")
+        assert pieces.conversations._parked == {}
+        send(client, b"b")
+        client.writable_changed(True)
+        assert pieces.conversations._parked == {}
+
+    def test_the_client_whose_message_is_next_is_waited_for(self) -> None:
+        pieces = Pieces(ByStream(window=2))
+        first, _ = pieces.client()
+        second, _ = pieces.client()
+        worker, _ = pieces.worker("w")
+        send(first, b"a")
+        for client in (first, second):
+            client.writable_changed(False)
+        send(second, b"b")
+        pieces.conversations.lost(worker)
+        _, link = pieces.worker("other")
+        first.writable_changed(True)
+        assert [each[2] for each in link.dispatched] == [b"a"]
+        second.writable_changed(True)
+        assert [each[2] for each in link.dispatched] == [b"a", b"b"]
 
 
 class TestEnds:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import asyncio
 from collections import Counter, defaultdict
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +12,8 @@ from isoneph.core.testing import FakeClock
 from isoneph.core.testing.schemas import undescribed_options, unfit_defaults
 from isoneph.plugins.relays.sctp import SctpRelay
 from isoneph.plugins.relays.sctp.figures import Figures
-from relay_site import Site, until
+from relay_pieces import Pieces
+from relay_site import Site, Yard, until
 
 WORKERS = {"listen": "127.0.0.1:7000", "secret_file": "/etc/secret"}
 
@@ -30,6 +33,10 @@ class KeptMetrics:
 
     def observe(self, name: str, seconds: float, **labels: str) -> None:
         raise AssertionError
+
+    def forget(self, name: str, **labels: str) -> None:
+        self.counts.pop(_full(name, labels), None)
+        self.gauges.pop(_full(name, labels), None)
 
 
 def _full(name: str, labels: dict[str, str]) -> str:
@@ -80,6 +87,67 @@ def test_addresses_of_clients_do_not_add_up_for_ever() -> None:
         figures.publish_client(f"10.0.{number // 256}.{number % 256}", (1, 0, 0, 0))
     assert len(metrics.counts) == 1001
     assert metrics.counts["relay_client_messages other in"] == 1000
+
+
+def test_reasons_for_refusals_do_not_either() -> None:
+    metrics = KeptMetrics()
+    figures = Figures(metrics)
+    for number in range(300):
+        figures.refuse(f"worker_said_ue-{number}")
+    figures.refuse("worker_said_ue-1")
+    figures.publish()
+    assert len(figures.refused) == len(metrics.counts) == 201
+    assert metrics.counts["relay_refused other"] == 100
+    assert metrics.counts["relay_refused worker_said_ue-1"] == 2
+
+
+async def test_a_server_that_is_removed_leaves_no_figures() -> None:
+    metrics = KeptMetrics()
+    async with Site(metrics=metrics) as site:
+        await site.serve("a", "b")
+        client = await site.client()
+        client.send(b"12345")
+        await until(lambda: client.got)
+        site.relay.tick()
+        del site.servers["a"]
+        await site.name_all()
+        site.relay.tick()
+        left = [
+            name.split()[1]
+            for name in (*metrics.counts, *metrics.gauges)
+            if "relay_backend_" in name
+        ]
+        assert set(left) == {"b"}
+
+
+async def test_a_worker_that_is_removed_leaves_no_figures(tmp_path: Path) -> None:
+    async with Yard(tmp_path) as yard:
+        metrics = KeptMetrics()
+        yard.relay._figures._metrics = metrics
+        await yard.name("vm-1", "vm-2")
+        worker = await yard.worker("vm-1")
+        await worker.up.wait()
+        client = await yard.asking(b"12345")
+        async with asyncio.timeout(2):
+            while not client.got:  # noqa: ASYNC110 (what is waited for is told by nobody)
+                await asyncio.sleep(0.001)
+        yard.relay.tick()
+        assert metrics.counts["relay_backend_messages vm-1 in"] == 1
+        await yard.name("vm-2")
+        yard.relay.tick()
+        assert not [name for name in (*metrics.counts, *metrics.gauges) if "vm-1" in name]
+
+
+def test_workers_that_come_and_go_without_an_engine_do_not_add_up_for_ever() -> None:
+    pieces = Pieces()
+    metrics = pieces.figures._metrics = KeptMetrics()
+    for number in range(1500):
+        member = pieces.register(f"vm-{number}")
+        pieces.workers.tick(1.0)
+        member.closed("left", "")
+    assert len(pieces.workers._traffic) <= 1000
+    assert len(metrics.gauges) <= 3 * 1000
+    assert metrics.gauges["relay_backend_ready vm-1498"] == 0.0
 
 
 async def test_the_report_shows_backends_clients_and_what_was_refused() -> None:

@@ -7,8 +7,15 @@ import pytest
 from isoneph.core.errors import AssociationClosed, BadStream, ConnectFailed, QueueFull
 from isoneph.core.traffic import Ending, Message, Notice, Notification
 from isoneph.plugins.relays.sctp.clients import OVERHEAD
-from relay_pieces import Pieces
+from isoneph.plugins.relays.sctp.plain import Plain
+from isoneph.plugins.relays.sctp.servers import Server
+from relay_pieces import Pieces, StubAssociation
 from relay_site import Site, turns, until
+
+
+def plain_servers(site: Site) -> list[Server]:
+    assert isinstance(site.relay.backends, Plain)
+    return list(site.relay.backends._servers.values())
 
 
 class TestClients:
@@ -176,6 +183,72 @@ class TestSlowClients:
         client.send(Message(b"2"))
         client.writable_changed(True)
         assert association.sent == [Message(b"1"), Message(b"2")]
+
+    def test_what_has_no_room_keeps_its_place(self) -> None:
+        pieces = Pieces()
+        client, association = pieces.client()
+        association.room = 5
+        messages = [Message(data) for data in (b"1", b"22", b"333", b"4")]
+        for message in messages:
+            client.send(message)
+        client.close()
+        for _ in range(3):
+            association.room = 2
+            client.writable_changed(True)
+        assert association.sent == messages[:2]
+        assert [association.closing] == [False]
+        for _ in range(2):
+            association.room = 3
+            client.writable_changed(True)
+        assert association.sent == messages
+        assert association.closing
+        assert client.outbox_bytes == pieces.switch.queued == 0
+
+    async def test_what_has_no_room_at_a_plain_server_keeps_its_place(self) -> None:
+        async with Site() as site:
+            await site.serve("a")
+            client = await site.client()
+            client.send(b"hello")
+            await until(lambda: client.got)
+            ((upstream,),) = (tuple(each.upstreams) for each in plain_servers(site))
+            stub = StubAssociation()
+            stub.handler, stub.room = upstream, 5
+            upstream._association = stub
+            sent = [b"1", b"22", b"333", b"4"]
+            for data in sent:
+                client.send(data)
+            await turns()
+            upstream.close()
+            for _ in range(3):
+                stub.room = 2
+                upstream.writable_changed(True)
+            assert [message.data for message in stub.sent] == sent[:2]
+            assert [stub.closing] == [False]
+            for _ in range(2):
+                stub.room = 3
+                upstream.writable_changed(True)
+            assert [message.data for message in stub.sent] == sent
+            assert stub.closing
+            assert site.relay._switch.pending == 0
+
+    def test_all_together_have_so_much_memory(self) -> None:
+        pieces = Pieces(memory=10 * (OVERHEAD + 50))
+        (most, most_association), *others = [pieces.client() for _ in range(4)]
+        for client, _ in ((most, None), *others):
+            client.writable_changed(False)
+            client.send(Message(bytes(50)))
+        for _ in range(3):
+            most.send(Message(bytes(50)))
+        for client, _ in others:
+            client.send(Message(bytes(50)))
+        assert pieces.switch.queued == pieces.switch.limits.memory
+        assert pieces.figures.refused == {}
+        others[0][0].send(Message(bytes(50)))
+        assert most_association.aborted == "client_too_slow"
+        assert [association.aborted for _, association in others] == ["", "", ""]
+        for client, _ in others:
+            client.writable_changed(True)
+        assert pieces.switch.queued == 0
 
     def test_closing_waits_for_what_waits(self) -> None:
         pieces = Pieces()

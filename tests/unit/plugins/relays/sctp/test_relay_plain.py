@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 
 import pytest
 
@@ -181,6 +182,23 @@ class TestReadiness:
             await asyncio.sleep(0.03)
             assert "no answer within 0.01 s" in (await site.relay.status())["a"].text
 
+    async def test_one_that_is_never_reached_is_told_once(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level(logging.INFO)
+        async with Site(plain={"port": PORT, "health_interval": 0.01}) as site:
+            address = Address("127.0.0.2", PORT)
+            site.network.unreachable.add(address)
+            with pytest.raises(AssertionError):
+                await site.serve("a")
+            await asyncio.sleep(0.05)
+            (told,) = [(one.levelname, one.getMessage()) for one in caplog.records]
+            assert told[0] == "WARNING"
+            assert told[1].startswith("backend a is not ready: ")
+            site.network.unreachable.discard(address)
+            await asyncio.sleep(0.03)
+            assert caplog.records[1].getMessage() == "backend a is ready"
+
     async def test_messages_wait_for_a_server_to_be_ready(self) -> None:
         async with Site() as site:
             client = await site.client()
@@ -292,6 +310,26 @@ class TestUpdates:
             await site.name_all()
             await turns()
             assert (client.ending, server.up) == (None, 2)
+
+    async def test_one_that_disconnects_a_client_by_its_streams_gets_the_others(self) -> None:
+        async with Site(build_plugin(PerStream)) as site:
+            site.transport.streams = 4
+            await site.serve("a")
+            client, other = await site.client(), await site.client()
+            client.send(b"0", stream=0)
+            await until(lambda: client.got)
+            await site.name_all(draining=["a"])
+            for stream in (9, 10):
+                client.send(b"%d" % stream, stream=stream)
+            other.send(b"other", stream=1)
+            await turns()
+            assert site.relay.backends.conversations == 4
+            await site.name_all()
+            await until(lambda: other.got)
+            assert client.ending is Ending.ABORTED
+            await turns()
+            assert site.relay.backends.conversations == 1
+            assert (await site.relay.status())["a"].sessions == 1
 
 
 class TestDrain:

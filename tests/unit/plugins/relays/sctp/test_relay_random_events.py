@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from isoneph.core.traffic import Ending, Message
 from isoneph.plugins.relays.sctp.clients import Client, cost
-from isoneph.plugins.relays.sctp.conversations import Worker
+from isoneph.plugins.relays.sctp.parcels import SUSPECT, Worker
 from relay_pieces import ByStream, Pieces, StubAssociation, StubLink
 
 _CONVERSATIONS = st.integers(1, 3)
@@ -22,10 +22,14 @@ class World(RuleBasedStateMachine):
     """``handled`` is what workers have answered, by conversation; ``state`` of a conversation is
     the number of messages answered, and comes with each dispatch when the window is 1."""
 
-    @initialize(window=st.sampled_from([1, 3]), windows=st.tuples(*[st.integers(1, 4)] * 2))
-    def begin(self, window: int, windows: tuple[int, int]) -> None:
+    @initialize(
+        window=st.sampled_from([1, 3]),
+        windows=st.tuples(*[st.integers(1, 4)] * 2),
+        max_losses=st.sampled_from([3, 5]),
+    )
+    def begin(self, window: int, windows: tuple[int, int], max_losses: int) -> None:
         self.window = window
-        self.pieces = Pieces(ByStream(window))
+        self.pieces = Pieces(ByStream(window), max_losses=max_losses)
         self.clients: list[tuple[Client, StubAssociation]] = [self.pieces.client()]
         self.workers: list[tuple[Worker, StubLink]] = [
             self.pieces.worker(f"first{place}", each) for place, each in enumerate(windows)
@@ -82,7 +86,18 @@ class World(RuleBasedStateMachine):
     @rule(which=_WHICH)
     def lose(self, which: int) -> None:
         worker, _ = self.workers.pop(which % len(self.workers))
+        self._lose(worker)
+
+    def _lose(self, worker: Worker) -> None:
+        """What is given up then must have been lost often enough."""
+        flying = [parcel for parcel in worker.flying.values() if not parcel.conversation.over]
+        given_up = self.pieces.figures.refused["message_loses_workers"]
         self.pieces.conversations.lost(worker)
+        for parcel in flying:
+            if parcel.losses >= self.pieces.conversations._max_losses:
+                self.dropped.add(parcel.message.data)
+                given_up += 1
+        assert self.pieces.figures.refused["message_loses_workers"] == given_up
 
     @precondition(lambda self: self.workers)
     @rule(which=_WHICH, taking=_MOSTLY)
@@ -172,7 +187,24 @@ class World(RuleBasedStateMachine):
                     known.flying == self.window
                     or not known.waiting[0].client.writable
                     or not worker.has_room
+                    or (known.waiting[0].losses >= SUSPECT and worker.suspect is not None)
                 )
+
+    @invariant()
+    def suspects_go_one_at_a_time(self) -> None:
+        for worker, _ in self.workers:
+            suspects = [each for each in worker.flying.values() if each.losses >= SUSPECT]
+            assert suspects == ([] if worker.suspect is None else [worker.suspect])
+
+    @invariant()
+    def the_parked_ones_are_there_and_wait_for_a_slow_client(self) -> None:
+        conversations = self.pieces.conversations
+        for number, parked in conversations._parked.items():
+            assert parked
+            for known in parked.values():
+                assert conversations._all[known.number] is known
+                assert known.parked is not None
+                assert known.parked.number == number
 
     @invariant()
     def idle_ones_have_left(self) -> None:
@@ -185,7 +217,7 @@ class World(RuleBasedStateMachine):
         if not hasattr(self, "pieces"):
             return
         for worker, _ in self.workers:
-            self.pieces.conversations.lost(worker)
+            self._lose(worker)
         for client, _ in self.clients:
             client.writable_changed(True)
         worker, _ = self.pieces.worker("last")

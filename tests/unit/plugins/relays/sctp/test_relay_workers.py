@@ -10,8 +10,9 @@ import pytest
 
 from isoneph.core.errors import RelayError
 from isoneph.core.link import Dispatch, Reply
-from isoneph.core.traffic import BackendStatus, Ending, Message
+from isoneph.core.traffic import Backend, BackendStatus, Ending, Message
 from isoneph.plugins.relays.sctp.workers import Workers
+from relay_pieces import Pieces
 from relay_site import SECRET, Yard, echo
 
 
@@ -171,6 +172,52 @@ async def test_a_message_that_the_handler_fails_at_is_counted(tmp_path: Path) ->
         await soon(lambda: client.got)
         assert client.data == [b"good"]
         assert yard.refused == {"worker_said_handler": 1}
+
+
+def test_a_vm_that_gets_a_weight_gets_what_waits() -> None:
+    pieces = Pieces()
+    pieces.workers.update([Backend(id="vm-1", addresses=[], weight=0.0)])
+    pieces.register("vm-1")
+    client, _ = pieces.client()
+    client.received(Message(b"x"))
+    assert pieces.switch.pending
+    pieces.workers.update([Backend(id="vm-1", addresses=[], weight=1.0)])
+    worker = pieces.workers._members["vm-1"].worker
+    assert [parcel.message.data for parcel in worker.flying.values()] == [b"x"]
+
+
+@pytest.mark.parametrize(
+    ("reason", "losses"),
+    [("broken", 1), ("lost", 1), ("malformed", 1), ("replaced", 0), ("left", 0)],
+)
+def test_a_message_is_blamed_for_what_it_may_have_done(reason: str, losses: int) -> None:
+    pieces = Pieces()
+    handler = pieces.register("vm-1")
+    client, _ = pieces.client()
+    client.received(Message(b"x"))
+    handler.closed(reason, "gone")
+    pieces.register("vm-2")
+    (parcel,) = pieces.workers._members["vm-2"].worker.flying.values()
+    assert (parcel.losses, parcel.redelivered) == (losses, True)
+
+
+async def test_a_message_that_loses_every_worker_is_given_up(tmp_path: Path) -> None:
+    async with Yard(tmp_path) as yard:
+        workers = yard.relay.backends
+        assert isinstance(workers, Workers)
+
+        def poisoned(dispatch: Dispatch) -> Reply:
+            if dispatch.message.data == b"poison":
+                workers._members["vm-1"].connection.cut("broken", "it has crashed")
+            return echo(dispatch)
+
+        await yard.name("vm-1")
+        worker = await yard.worker("vm-1", poisoned)
+        client = await yard.asking(b"poison", b"good")
+        await soon(lambda: client.got)
+        assert client.data == [b"good"]
+        assert yard.refused == {"message_loses_workers": 1}
+        assert worker.counts["connected"] == 6
 
 
 async def test_a_secret_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
