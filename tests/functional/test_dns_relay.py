@@ -24,7 +24,7 @@ from isoneph.core.testing import SystemClock, build_plugin, make_environment
 from isoneph.core.testing.relays import RelayConformance
 from isoneph.core.traffic import Backend
 from isoneph.plugins.relays.dns import DnsRelay
-from knot import ALGORITHM, KEY_NAME, SECRET, ZONE, Knot, stop_all
+from knot import ALGORITHM, KEY_NAME, SECRET, ZONE, Knot, far_away, stop_all
 from web_backends import WebBackends, free_port
 
 TIMEOUT = 10.0
@@ -69,17 +69,19 @@ def write_key(path: Path, secret: str, name: str = KEY_NAME) -> Path:
     return path
 
 
-def make_relay(options: dict[str, Any], *servers: Knot, patience: float = 30.0) -> DnsRelay:
-    environment = make_environment("mme", clock=SystemClock(), timeout=patience)
+def make_relay(
+    options: dict[str, Any], *servers: Knot, patience: float = 30.0, application: str = "mme"
+) -> DnsRelay:
+    environment = make_environment(application, clock=SystemClock(), timeout=patience)
     given = {"name_servers": [server.address for server in servers], "zone": ZONE, "name": "mme"}
     return build_plugin(DnsRelay, {**given, **options}, environment=environment)
 
 
 @asynccontextmanager
 async def running(
-    options: dict[str, Any], *servers: Knot, patience: float = 30.0
+    options: dict[str, Any], *servers: Knot, patience: float = 30.0, application: str = "mme"
 ) -> AsyncIterator[DnsRelay]:
-    relay = make_relay(options, *servers, patience=patience)
+    relay = make_relay(options, *servers, patience=patience, application=application)
     await relay.start()
     try:
         yield relay
@@ -203,6 +205,29 @@ async def test_what_others_put_at_the_name_goes_unless_it_is_shared(
         await relay.update([A])
         assert knot.look_up("mme") == ["192.0.2.1"]
         assert knot.look_up("_sip._tcp.mme", "SRV") == [f"0 100 5060 {A.id}.mme.example.test."]
+
+
+async def test_applications_share_a_name_when_both_say_so(knot: Knot, key_file: Path) -> None:
+    options = {"key_file": str(key_file), "shared": True}
+    async with running(options, knot) as relay, running(options, knot, application="shop") as other:
+        await relay.update([A])
+        await other.update([C])
+        await relay.update([A])
+        assert knot.look_up("mme") == ["192.0.2.1", "192.0.2.3"]
+        await other.update([])
+        assert knot.look_up("mme") == ["192.0.2.1"]
+
+
+async def test_many_backends_are_published_on_a_server_that_is_far_away(
+    knot: Knot, key_file: Path
+) -> None:
+    many = [Backend(id=f"vm-{number}", addresses=[f"192.0.2.{number}"]) for number in range(130)]
+    async with far_away(knot, 0.1) as address:
+        srv = {"service": "_sip._tcp", "port": 5060}
+        options = {"key_file": str(key_file), "srv": srv, "name_servers": [address]}
+        async with running(options) as relay:
+            await relay.update(many)
+            assert len(knot.look_up("_sip._tcp.mme", "SRV")) == len(many)
 
 
 async def test_what_somebody_changes_is_put_right(knot: Knot, key_file: Path) -> None:

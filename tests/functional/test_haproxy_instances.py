@@ -23,6 +23,7 @@ from haproxy_relays import (
     until_ready,
 )
 from isoneph.core.errors import ConfigInvalid, RelayRefused, RelayUnreachable
+from isoneph.plugins.relays.haproxy import relay as relay_module
 from web_backends import WebBackends
 
 
@@ -112,7 +113,7 @@ async def test_its_directory_is_private_and_goes_with_it(
         await relay.update([])
         ((name, mode),) = modes_in(short_path).items()
         assert mode == 0o700
-        assert modes_in(short_path / name) == {"haproxy.cfg": 0o600, "runtime.sock": 0o600}
+        assert modes_in(short_path / name) == {"web.cfg": 0o600, "runtime.sock": 0o600}
     assert modes_in(short_path) == {}
 
 
@@ -125,12 +126,43 @@ async def test_a_running_haproxy_gets_servers_and_keeps_its_own(
         await until_ready(relay, *web)
         assert await asyncio.to_thread(get, elsewhere.address) in {"127.0.3.1", "127.0.3.2"}
         await relay.update(web[1:])
-        assert await server_names(relay) == [f"isoneph-{web[1].id}", "theirs"]
+        assert await server_names(relay) == [f"isoneph-web:{web[1].id}", "theirs"]
         await relay.drain()
     assert await asyncio.to_thread(get, elsewhere.address) == "127.0.3.2"  # it lives on
     async with running(taken_over(backends, elsewhere)) as relay:
         await relay.update([])
         assert await server_names(relay) == ["theirs"]
+
+
+async def test_a_relay_that_knows_nothing_leaves_the_servers_at_work(
+    backends: WebBackends, elsewhere: Elsewhere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay_module, "_PATIENCE", 0.1)
+    web = backends.start(0)
+    async with running(taken_over(backends, elsewhere)) as relay:
+        await relay.update([web])
+        await until_ready(relay, web)
+    async with running(taken_over(backends, elsewhere)) as relay:
+        await asyncio.sleep(2.5)  # more than two looks
+        assert await asyncio.to_thread(get, elsewhere.address) == "127.0.3.1"
+        assert await relay.status() == {}
+        await relay.update([])  # that is a word
+        assert await server_names(relay) == ["theirs"]
+
+
+async def test_applications_share_a_backend(backends: WebBackends, elsewhere: Elsewhere) -> None:
+    web, options = [backends.start(0), backends.start(1)], taken_over(backends, elsewhere)
+    async with running(options) as relay, running(options, application="web-shop") as other:
+        await relay.update(web[:1])
+        await other.update(web[1:])
+        await relay.update(web[:1])
+        assert await server_names(relay) == [
+            f"isoneph-web-shop:{web[1].id}", f"isoneph-web:{web[0].id}", "theirs"
+        ]  # fmt: skip
+        await until_ready(relay, web[0])
+        await until_ready(other, web[1])
+        await relay.update([])
+        assert await server_names(other) == [f"isoneph-web-shop:{web[1].id}", "theirs"]
 
 
 async def test_a_running_haproxy_that_starts_anew_gets_its_servers_again(

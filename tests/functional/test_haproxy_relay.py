@@ -7,15 +7,12 @@ import http.client
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import pytest
 
@@ -185,7 +182,7 @@ async def test_what_a_missing_backend_still_has_is_broken_off(backends: WebBacke
             assert await asyncio.to_thread(connection.recv, 1) == b""
 
         async def gone() -> bool:
-            return await server_names(relay) == [f"isoneph-{web[1].id}"]
+            return await server_names(relay) == [f"isoneph-web:{web[1].id}"]
 
         await until(gone)  # the server itself goes a moment later
 
@@ -283,32 +280,3 @@ async def test_a_hanging_haproxy_is_unreachable_in_time(backends: WebBackends) -
         thaw(process)
         await relay.update([web])
         await until_ready(relay, web)
-
-
-def test_haproxy_ends_gently_when_the_relay_is_killed(
-    backends: WebBackends, short_path: Path
-) -> None:
-    program = f"""
-import asyncio
-from haproxy_relays import make_relay, process_of
-async def main():
-    relay = make_relay({own(backends)!r})
-    await relay.start()
-    await relay.update([])
-    print(await process_of(relay), flush=True)
-    await asyncio.sleep(60)
-asyncio.run(main())
-"""
-    path = os.pathsep.join(sys.path)
-    environment = {**os.environ, "PYTHONPATH": path, "TMPDIR": str(short_path)}
-    relay = subprocess.Popen(
-        [sys.executable, "-c", program], stdout=subprocess.PIPE, env=environment
-    )
-    assert relay.stdout is not None
-    haproxy = int(relay.stdout.readline())
-    relay.kill()
-    relay.communicate()
-    deadline = time.monotonic() + TIMEOUT
-    while os.path.lexists(f"/proc/{haproxy}/exe"):  # not of a zombie
-        assert time.monotonic() < deadline, "haproxy lives on"
-        time.sleep(0.02)

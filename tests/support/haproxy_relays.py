@@ -25,8 +25,10 @@ CHECK = {"interval": 0.1, "rise": 2, "fall": 2, "timeout": 1.0}
 TIMEOUT = 10.0
 
 
-def make_relay(options: dict[str, Any], patience: float = 30.0) -> HaproxyRelay:
-    environment = make_environment("web", clock=SystemClock(), timeout=patience)
+def make_relay(
+    options: dict[str, Any], patience: float = 30.0, application: str = "web"
+) -> HaproxyRelay:
+    environment = make_environment(application, clock=SystemClock(), timeout=patience)
     return build_plugin(HaproxyRelay, {"check": CHECK, **options}, environment=environment)
 
 
@@ -36,8 +38,10 @@ def own(backends: WebBackends, **options: Any) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def running(options: dict[str, Any], patience: float = 30.0) -> AsyncIterator[HaproxyRelay]:
-    relay = make_relay(options, patience)
+async def running(
+    options: dict[str, Any], patience: float = 30.0, application: str = "web"
+) -> AsyncIterator[HaproxyRelay]:
+    relay = make_relay(options, patience, application)
     await relay.start()
     try:
         yield relay

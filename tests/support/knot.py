@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import subprocess
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import dns.exception
@@ -134,6 +135,31 @@ class Knot:
     def _ask(self, name: str, kind: str) -> dns.message.Message:
         question = dns.message.make_query(name, kind)
         return dns.query.tcp(question, "127.0.0.1", port=self.port, timeout=2)
+
+
+@asynccontextmanager
+async def far_away(knot: Knot, seconds: float) -> AsyncIterator[str]:
+    """The address of ``knot`` from where its answers take that long."""
+    loop = asyncio.get_running_loop()
+    talks: set[asyncio.Task[None] | None] = set()
+
+    async def pass_on(
+        reader: asyncio.StreamReader, writer: asyncio.StreamWriter, after: float
+    ) -> None:
+        while data := await reader.read(65536):
+            loop.call_later(after, writer.write, data)
+        writer.close()
+        await writer.wait_closed()
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        talks.add(asyncio.current_task())
+        answers, questions = await asyncio.open_connection("127.0.0.1", knot.port)
+        await asyncio.gather(pass_on(reader, questions, 0.0), pass_on(answers, writer, seconds))
+
+    async with await asyncio.start_server(talk, "127.0.0.1", 0) as server:
+        host, port = server.sockets[0].getsockname()
+        yield f"{host}:{port}"
+        await asyncio.gather(*filter(None, talks))
 
 
 def stop_all(servers: Sequence[Knot]) -> None:

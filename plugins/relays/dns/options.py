@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -210,6 +210,11 @@ def zone_of(options: Mapping[str, Any]) -> dns.name.Name:
 def name_of(options: Mapping[str, Any]) -> dns.name.Name:
     """The name that points at the backends, absolute."""
     return dns.name.from_text(options["name"], origin=zone_of(options))
+
+
+def servers_of(options: Mapping[str, Any]) -> Sequence[Address]:
+    """The name servers, in order."""
+    return [server_address(text) for text in options["name_servers"]]
 
 
 def problems(options: Mapping[str, Any]) -> Iterator[str]:

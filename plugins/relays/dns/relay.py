@@ -43,6 +43,8 @@ class DnsRelay(Relay):
 
     schema: ClassVar[OptionSchema] = its_options.OPTIONS
     process = False
+    #: All that run: the engine has those of all applications in one process.
+    _running: ClassVar[set[DnsRelay]] = set()
 
     def __init__(self, options: Mapping[str, Any], environment: Environment) -> None:
         super().__init__(options, environment)
@@ -67,19 +69,26 @@ class DnsRelay(Relay):
         return [*its_options.problems(options)]
 
     async def start(self) -> None:
-        """Read the key. Raises ConfigInvalid when there is none where it should be. Whether the
-        servers answer shows with the first update."""
+        """Read the key. Raises ConfigInvalid when there is none where it should be, or when the
+        name is another application's. Whether the servers answer shows with the first update."""
         try:
             self._key = load_key(self.options)
         except KeyUnfit as error:
-            raise ConfigInvalid([f"relay '{self.environment.name}': {error}"]) from error
-        addresses_of = [its_options.server_address(text) for text in self.options["name_servers"]]
-        seconds = min(self.environment.timeout * _SHARE / len(addresses_of), _LONGEST_TIMEOUT)
-        self._servers = [NameServer(each, self._key, seconds) for each in addresses_of]
+            raise self._invalid(str(error)) from error
+        if (rival := next(filter(self._is_rival, self._running), None)) is not None:
+            raise self._invalid(
+                f"the name {self._layout.name} is that of the application "
+                f"{rival.environment.name}; with shared: true, in both, they share it"
+            )
+        servers = its_options.servers_of(self.options)
+        seconds = min(self.environment.timeout * _SHARE / len(servers), _LONGEST_TIMEOUT)
+        self._servers = [NameServer(each, self._key, seconds) for each in servers]
         self._keeper = asyncio.create_task(self._keep())
+        self._running.add(self)
 
     async def close(self) -> None:
         """Look after the records no more; they stay."""
+        self._running.discard(self)
         keeper, self._keeper = self._keeper, None
         if keeper is not None:
             keeper.cancel()
@@ -124,6 +133,19 @@ class DnsRelay(Relay):
         ]
         columns = ("backend", "record", "addresses", "seconds_left")
         return RelayReport(facts=facts, tables=[Table(name="records", columns=columns, rows=rows)])
+
+    def _is_rival(self, other: DnsRelay) -> bool:
+        """Whether another application's relay and this one would undo each other's work."""
+        ours, theirs = self.options, other.options
+        return (
+            other.environment.name != self.environment.name
+            and its_options.name_of(ours) == its_options.name_of(theirs)
+            and not set(its_options.servers_of(ours)).isdisjoint(its_options.servers_of(theirs))
+            and not (ours["shared"] and theirs["shared"])
+        )
+
+    def _invalid(self, problem: str) -> ConfigInvalid:
+        return ConfigInvalid([f"relay '{self.environment.name}': {problem}"])
 
     def _is_wanted(self, backend: Backend) -> bool:
         return not backend.draining and unfit(backend) is None and self._checks.is_good(backend)
@@ -199,12 +221,11 @@ class DnsRelay(Relay):
         hosts: set[dns.name.Name] = set()
         service = self._layout.service
         if service is not None:
-            found[service] = await conversation.look_up(*service)
+            found |= await conversation.look_up([service])
             hosts |= self._layout.hosts_of(found[service] or ())
             hosts |= {self._layout.host(each.id) for each in backends if unfit(each) is None}
-        for place in self._layout.places(sorted(hosts)):
-            if place not in found:
-                found[place] = await conversation.look_up(*place)
+        places = self._layout.places(sorted(hosts))
+        found |= await conversation.look_up(each for each in places if each not in found)
         return found
 
     async def _keep(self) -> None:

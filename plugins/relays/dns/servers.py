@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 
 import dns.exception
@@ -25,6 +25,7 @@ import dns.update
 
 from isoneph.core.errors import RelayError, RelayRefused, RelayUnreachable
 from isoneph.core.traffic import Address
+from isoneph.plugins.relays.dns.records import Place
 
 _REASONS = {
     dns.rcode.REFUSED: "its access list does not let us",
@@ -45,7 +46,7 @@ class NameServer:
 
     @asynccontextmanager
     async def conversation(self) -> AsyncIterator[Conversation]:
-        """One connection, for several questions in turn.
+        """One connection, for several questions.
 
         All that happens in it raises RelayUnreachable when the server does not answer, or no
         sense, and RelayRefused when it says no.
@@ -86,12 +87,34 @@ class Conversation:
         self._reader = reader
         self._writer = writer
 
-    async def look_up(
-        self, name: dns.name.Name, kind: dns.rdatatype.RdataType
-    ) -> dns.rrset.RRset | None:
-        """The records of a name that the server, which has to be one of its zone, has itself."""
-        question = dns.message.make_query(name, kind, flags=0)
-        answer = await self._ask(question)
+    async def look_up(self, places: Iterable[Place]) -> Mapping[Place, dns.rrset.RRset | None]:
+        """The records that the server, which has to be one of the zone, has itself in ``places``.
+
+        It is asked for all at once, and may answer in any order (RFC 7766, section 6.2.1.1): so
+        many take little longer than one, however far away it is.
+        """
+        asked = dict(enumerate(places))
+        waiting: dict[int, dns.message.Message] = {
+            number: dns.message.make_query(place.name, place.kind, flags=0, id=number)
+            for number, place in asked.items()
+        }
+        self._send(waiting.values())
+        found: dict[Place, dns.rrset.RRset | None] = {}
+        while waiting:
+            answer = await self._receive(waiting)
+            place = asked[answer.id]
+            found[place] = self._records(place, answer)
+        return found
+
+    async def update(self, changes: dns.update.UpdateMessage) -> None:
+        """Have all of the changes made, or none (RFC 2136, section 3)."""
+        self._send([changes])
+        answer = await self._receive({changes.id: changes})
+        if answer.rcode() != dns.rcode.NOERROR:
+            raise self._refused(answer.rcode())
+
+    def _records(self, place: Place, answer: dns.message.Message) -> dns.rrset.RRset | None:
+        name, kind = place
         if answer.rcode() not in {dns.rcode.NOERROR, dns.rcode.NXDOMAIN}:
             raise self._refused(answer.rcode())
         if not answer.flags & dns.flags.AA:
@@ -99,25 +122,29 @@ class Conversation:
         for found in answer.answer:
             if found.rdtype == dns.rdatatype.CNAME:
                 raise RelayRefused(f"{name} is an alias (CNAME): it cannot have other records")
-        return answer.get_rrset(dns.message.ANSWER, name, question.question[0].rdclass, kind)
+        return answer.get_rrset(dns.message.ANSWER, name, dns.rdataclass.IN, kind)
 
-    async def update(self, changes: dns.update.UpdateMessage) -> None:
-        """Have all of the changes made, or none (RFC 2136, section 3)."""
-        answer = await self._ask(changes)
-        if answer.rcode() != dns.rcode.NOERROR:
-            raise self._refused(answer.rcode())
+    def _send(self, questions: Iterable[dns.message.Message]) -> None:
+        self._writer.writelines(self._framed(each) for each in questions)
 
-    async def _ask(self, question: dns.message.Message) -> dns.message.Message:
+    def _framed(self, question: dns.message.Message) -> bytes:
+        """As it goes over TCP, signed where there is a key."""
         if self._key is not None:
             question.use_tsig(self._key)
         try:
             wire = question.to_wire()
         except dns.exception.TooBig:
             raise RelayRefused("the records are more than fit into one update") from None
-        self._writer.write(len(wire).to_bytes(2) + wire)
-        await self._writer.drain()
+        return len(wire).to_bytes(2) + wire
+
+    async def _receive(self, waiting: dict[int, dns.message.Message]) -> dns.message.Message:
+        """The next answer to one of the questions, by their ids; that one waits no more."""
         size = int.from_bytes(await self._reader.readexactly(2))
-        return self._read(question, await self._reader.readexactly(size))
+        wire = await self._reader.readexactly(size)
+        question = waiting.pop(int.from_bytes(wire[:2]), None)
+        if question is None:
+            raise self._nonsense("its answer belongs to another question")
+        return self._read(question, wire)
 
     def _read(self, question: dns.message.Message, wire: bytes) -> dns.message.Message:
         try:

@@ -32,8 +32,10 @@ from typing import Any
 
 from isoneph.core.errors import ConfigInvalid, RelayError, RelayUnreachable
 from isoneph.core.plugin import Environment
+from isoneph.core.traffic import Address
 from isoneph.plugins.relays.haproxy.configuration import BACKEND, FRONTEND, Configuration
 from isoneph.plugins.relays.haproxy.options import Binding
+from isoneph.plugins.relays.haproxy.predecessors import PREFIX, SOCKET, Predecessors
 from isoneph.plugins.relays.haproxy.program import Program, ProgramUnfit
 from isoneph.plugins.relays.haproxy.runtime import RuntimeApi
 
@@ -54,6 +56,7 @@ class OwnHaproxy:
 
     backend = BACKEND
     frontend: str | None = FRONTEND
+    begins_empty = True
 
     def __init__(
         self, options: Mapping[str, Any], environment: Environment, timeout: float
@@ -66,6 +69,7 @@ class OwnHaproxy:
         self._sockets: list[socket.socket] = []
         self._directory: Path | None = None
         self._program = Program(options.get("program", "haproxy"), timeout)
+        self._predecessors = Predecessors(environment.name)
         self._version = ""
         self._process: asyncio.subprocess.Process | None = None
         self._listener: asyncio.Task[None] | None = None
@@ -95,9 +99,10 @@ class OwnHaproxy:
         try:
             self._version = await self._program.version()
             self._listen()
-            self._directory = Path(tempfile.mkdtemp(prefix="isoneph-haproxy-"))
-            self.api = RuntimeApi(str(self._directory / "runtime.sock"), self._timeout)
+            self._directory = Path(tempfile.mkdtemp(prefix=PREFIX))
+            self.api = RuntimeApi(str(self._directory / SOCKET), self._timeout)
             await self._check()
+            await self._look_back()
         except ProgramUnfit as error:
             await self.close()
             raise self._invalid(f"program: {error}") from error
@@ -130,6 +135,12 @@ class OwnHaproxy:
                 async with asyncio.timeout(seconds):
                     await self._process.wait()
 
+    async def left_behind(self) -> Mapping[Address, int]:
+        """The connections to servers of those that a killed relay left behind."""
+        if not self._predecessors.processes:
+            return {}
+        return await asyncio.to_thread(self._predecessors.connections)
+
     async def drain(self) -> None:
         """Refuse new clients, and return when HAProxy has ended with its last session."""
         self._release()
@@ -152,7 +163,7 @@ class OwnHaproxy:
 
     @property
     def _file(self) -> Path:
-        return Path(self.api.path).with_name("haproxy.cfg")
+        return Path(self.api.path).with_name(f"{self._environment.name}.cfg")
 
     @property
     def _descriptors(self) -> Sequence[int]:
@@ -187,6 +198,13 @@ class OwnHaproxy:
         complaint = await self._program.check(self._file, self._descriptors)
         if complaint:
             raise self._invalid(*configuration.complaints(complaint))
+
+    async def _look_back(self) -> None:
+        await asyncio.to_thread(self._predecessors.find)
+        for process in self._predecessors.processes:
+            self._environment.logger.info(
+                "HAProxy %d, of an earlier relay, still has sessions", process
+            )
 
     def _configure(self, servers: Iterable[str] = ()) -> Configuration:
         """Write the configuration, with the servers that HAProxy begins with."""

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
+from isoneph.core.traffic import Address
 from isoneph.plugins.relays.haproxy.runtime import RuntimeApi
 
 
@@ -17,6 +18,8 @@ class Instance(Protocol):
     backend: str
     #: The frontend that clients come to, where that is known.
     frontend: str | None
+    #: Whether it begins without a server, and clients wait for the first backends.
+    begins_empty: bool
 
     @property
     def listening(self) -> Sequence[str]:
@@ -38,6 +41,10 @@ class Instance(Protocol):
     async def wait(self, seconds: float) -> None:
         """Return when it has ended, or when ``seconds`` have passed."""
 
+    async def left_behind(self) -> Mapping[Address, int]:
+        """The sessions that earlier ones of a killed relay still finish, by the addresses of
+        the servers that have them. Raises RelayUnreachable when they cannot be counted."""
+
     async def drain(self) -> None:
         """Take no new clients, and return when there are none, if they go with the relay."""
 
@@ -52,6 +59,7 @@ class RunningHaproxy:
     """
 
     frontend: str | None = None
+    begins_empty = False
     listening: Sequence[str] = ()
 
     def __init__(self, path: str, backend: str, timeout: float) -> None:
@@ -76,6 +84,10 @@ class RunningHaproxy:
     async def wait(self, seconds: float) -> None:
         """Let the time pass."""
         await asyncio.sleep(seconds)
+
+    async def left_behind(self) -> Mapping[Address, int]:
+        """Not known: after a reload an old process may finish some."""
+        return {}
 
     async def drain(self) -> None:
         """Its sessions live on without us."""

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from isoneph.core.errors import RelayError, RelayRefused
 from isoneph.core.plugin import Environment, OptionSchema, Relay
-from isoneph.core.traffic import Backend, BackendStatus, RelayReport, Table
+from isoneph.core.traffic import Address, Backend, BackendStatus, RelayReport, Table
 from isoneph.plugins.relays.haproxy import options as its_options
 from isoneph.plugins.relays.haproxy.child import OwnHaproxy
 from isoneph.plugins.relays.haproxy.configuration import balance_of, mode_of
@@ -28,7 +28,8 @@ from isoneph.plugins.relays.haproxy.servers import (
 
 #: Seconds between looks whether HAProxy still has the servers that it should have.
 _PERIOD = 1.0
-#: Seconds after which a relay that was told of no backends has none, and clients wait no more.
+#: Seconds after which a HAProxy of our own has no backends when it was told of none, and its
+#: clients wait no more.
 _PATIENCE = 3.0
 #: HAProxy answers in a millisecond; one that needs seconds hangs.
 _LONGEST_TIMEOUT = 5.0
@@ -66,6 +67,8 @@ class HaproxyRelay(Relay):
         self._targets: Mapping[str, Target] = {}
         #: The last that was seen of the servers, by their names.
         self._figures: Mapping[str, Figures] = {}
+        #: Sessions that another HAProxy still finishes, by the addresses of the servers.
+        self._left_behind: Mapping[Address, int] = {}
         self._lock = asyncio.Lock()
         self._keeper: asyncio.Task[None] | None = None
         self._started_at = 0.0
@@ -97,7 +100,7 @@ class HaproxyRelay(Relay):
     async def update(self, backends: Sequence[Backend]) -> None:
         """Make the backends HAProxy's servers."""
         self._backends = tuple(backends)
-        self._targets = targets(backends, self.options["port"])
+        self._targets = targets(backends, self.options["port"], self.environment.name)
         await self._reconcile()
 
     async def status(self) -> Mapping[str, BackendStatus]:
@@ -105,6 +108,7 @@ class HaproxyRelay(Relay):
         if self._backends and not self._ending:
             figures = await self._instance.api.figures(self._instance.backend, _SERVERS)
             self._figures = {each.name: each for each in figures}
+            self._left_behind = await self._instance.left_behind()
         return {backend.id: self._status_of(backend) for backend in self._backends or ()}
 
     async def report(self) -> RelayReport:
@@ -139,20 +143,26 @@ class HaproxyRelay(Relay):
         )
 
     def _rows(self, servers: Sequence[Figures]) -> Iterator[Sequence[Any]]:
-        names = {name_of(each.id): each.name or each.id for each in self._backends or ()}
+        names = {self._name_of(each): each.name or each.id for each in self._backends or ()}
         for each in servers:
             if each.name in names:
                 check = each.check or "-"
                 yield names[each.name], each.status.lower(), check, each.queued, *_counted(each)
 
+    def _name_of(self, backend: Backend) -> str:
+        return name_of(self.environment.name, backend.id)
+
     def _status_of(self, backend: Backend) -> BackendStatus:
         reason = unfit(backend)
         if reason is not None:
             return BackendStatus(ready=False, text=reason)
-        seen = self._figures.get(name_of(backend.id))
+        target = self._targets[self._name_of(backend)]
+        sessions = self._left_behind.get(Address(target.host, target.port), 0)
+        seen = self._figures.get(target.name)
         if seen is None:
-            return BackendStatus(ready=False, text="HAProxy does not have it yet")
-        sessions = seen.sessions + seen.queued
+            text = "HAProxy does not have it yet"
+            return BackendStatus(ready=False, sessions=sessions, text=text)
+        sessions += seen.sessions + seen.queued
         if self._ending:
             text = "HAProxy ends when its last session is over"
             return BackendStatus(ready=False, sessions=sessions, text=text)
@@ -176,7 +186,7 @@ class HaproxyRelay(Relay):
             found = await api.servers(backend)
             refusals = [
                 refusal
-                for each in steps(backend, self._targets, found, self._how)
+                for each in steps(backend, self._targets, found, self._how, self.environment.name)
                 if (refusal := await self._take(each)) is not None
             ]
         if refusals:
@@ -198,6 +208,9 @@ class HaproxyRelay(Relay):
         while True:
             await self._instance.wait(_PERIOD)
             if self._backends is None:
+                # Who finds servers at work, and knows nothing, does not take them away.
+                if not self._instance.begins_empty:
+                    continue
                 if self.environment.clock.monotonic() < self._started_at + _PATIENCE:
                     continue
                 self._backends = ()

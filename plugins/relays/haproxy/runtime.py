@@ -19,6 +19,8 @@ from isoneph.core.errors import RelayRefused, RelayUnreachable
 OLDEST = (2, 6)
 #: Bytes of one answer: some ten thousand servers.
 _LIMIT = 8 * 1024 * 1024
+#: What a list ends with: an empty line, so that none of the last ones is missing.
+_END_OF_LIST = "\n\n"
 _VERSION = re.compile(r"(\d{1,4})\.(\d{1,4})\S*")
 
 # Of srv_op_state and srv_admin_state, in the guide under "show servers state".
@@ -65,8 +67,9 @@ class RuntimeApi:
         self.path = path
         self._timeout = timeout
 
-    async def ask(self, command: str) -> str:
-        """What HAProxy answers to one command, without the line ends around it."""
+    async def ask(self, command: str, end: str = "\n") -> str:
+        """What HAProxy answers to one command, without the line ends around it; a whole answer
+        has ``end`` at its end."""
         try:
             async with asyncio.timeout(self._timeout):
                 answer = await self._exchange(command)
@@ -74,7 +77,7 @@ class RuntimeApi:
             raise self._unreachable(f"no answer within {self._timeout:g} s") from None
         except OSError as error:
             raise self._unreachable(error.strerror or str(error)) from error
-        if not answer.endswith(b"\n"):
+        if not answer.endswith(end.encode()):
             raise self._unreachable("it broke off in the midst of an answer")
         if not answer.isascii():
             raise self._unreachable("its answer is no text")
@@ -90,7 +93,7 @@ class RuntimeApi:
 
     async def servers(self, backend: str) -> Mapping[str, Server]:
         """The servers of a backend by name. RelayRefused when there is no such backend."""
-        answer = await self.ask(f"show servers state {backend}")
+        answer = await self.ask(f"show servers state {backend}", _END_OF_LIST)
         lines = answer.splitlines()
         if len(lines) < 2 or lines[0] != "1" or not lines[1].startswith("# "):  # noqa: PLR2004
             # Format 1 is the one that there is; a backend that is not there is told in words.
@@ -106,7 +109,7 @@ class RuntimeApi:
 
     async def figures(self, proxy: str, kind: int) -> Sequence[Figures]:
         """What was counted: of the servers of a backend (``kind`` 4) or of a frontend (1)."""
-        answer = await self.ask(f"show stat {proxy} {kind} -1")
+        answer = await self.ask(f"show stat {proxy} {kind} -1", _END_OF_LIST)
         if not answer.startswith("# "):
             raise RelayRefused(f"HAProxy at {self.path}, {proxy}: {shown(answer)}")
         table = csv.reader(answer.removeprefix("# ").splitlines(), strict=True)

@@ -21,8 +21,6 @@ from typing import Any, NamedTuple
 from isoneph.core.traffic import Backend
 from isoneph.plugins.relays.haproxy.runtime import Server
 
-#: What the names of our servers begin with: in a backend with others these are left alone.
-PREFIX = "isoneph-"
 #: What the backend with the largest weight gets; HAProxy takes 0 to 256.
 FULL_WEIGHT = 100
 
@@ -63,9 +61,9 @@ class Step(NamedTuple):
         return self.pending is not None and answer.startswith(self.pending)
 
 
-def name_of(backend_id: str) -> str:
-    """What the server of a backend is called."""
-    return f"{PREFIX}{backend_id}"
+def name_of(application: str, backend_id: str) -> str:
+    """What the server of an application's backend is called."""
+    return f"{_prefix_of(application)}{backend_id}"
 
 
 def unfit(backend: Backend) -> str | None:
@@ -83,7 +81,7 @@ def unfit(backend: Backend) -> str | None:
     return None
 
 
-def targets(backends: Sequence[Backend], port: int) -> Mapping[str, Target]:
+def targets(backends: Sequence[Backend], port: int, application: str) -> Mapping[str, Target]:
     """The fit ones of ``backends`` by the names of their servers.
 
     The largest weight becomes ``FULL_WEIGHT``; only a weight of nothing becomes none.
@@ -91,8 +89,8 @@ def targets(backends: Sequence[Backend], port: int) -> Mapping[str, Target]:
     fit = [backend for backend in backends if unfit(backend) is None]
     largest = max((backend.weight for backend in fit), default=0.0)
     return {
-        name_of(backend.id): Target(
-            name=name_of(backend.id),
+        (name := name_of(application, backend.id)): Target(
+            name=name,
             host=str(ipaddress.ip_address(backend.addresses[0])),
             port=port,
             weight=math.ceil(FULL_WEIGHT * backend.weight / largest) if largest > 0 else 0,
@@ -131,9 +129,14 @@ def config_lines(wanted: Mapping[str, Target], how: str) -> Iterator[str]:
 
 
 def steps(
-    backend: str, wanted: Mapping[str, Target], found: Mapping[str, Server], how: str
+    backend: str,
+    wanted: Mapping[str, Target],
+    found: Mapping[str, Server],
+    how: str,
+    application: str,
 ) -> Iterator[Sequence[Step]]:
-    """What has to be done for each server; nothing, when all is as it should be.
+    """What has to be done for each server; nothing, when all is as it should be. What others have
+    in the backend is left alone.
 
     New ones come first, so that there is always one to go to.
     """
@@ -148,8 +151,12 @@ def steps(
         elif todo := [*_change(f"{backend}/{name}", target, server)]:
             yield todo
     for name, server in found.items():
-        if name.startswith(PREFIX) and name not in wanted:
+        if name.startswith(_prefix_of(application)) and name not in wanted:
             yield [*_remove(f"{backend}/{name}", server)]
+
+
+def _prefix_of(application: str) -> str:
+    return f"isoneph-{application}:"  # an application's own name has no colon
 
 
 def _add(path: str, target: Target, how: str) -> Iterator[Step]:

@@ -23,9 +23,11 @@ from hypothesis import strategies as st
 
 from isoneph.core.errors import RelayError, RelayRefused, RelayUnreachable
 from isoneph.core.traffic import Address
+from isoneph.plugins.relays.dns.records import Place
 from isoneph.plugins.relays.dns.servers import Conversation, NameServer
 
 NAME = dns.name.from_text("mme.example.com")
+PLACE = Place(NAME, dns.rdatatype.A)
 KEY = dns.tsig.Key("relay", base64.b64decode("c2VjcmV0LXNlY3JldC1zZWNyZXQ="), "hmac-sha256")
 OTHER = dns.tsig.Key("relay", base64.b64decode("b3RoZXItb3RoZXItb3RoZXItb3RoZXI="), "hmac-sha256")
 
@@ -56,9 +58,10 @@ def reply(
 
 @asynccontextmanager
 async def answering(
-    answer: Answer, key: dns.tsig.Key | None = None, patience: float = 5.0
+    answer: Answer, key: dns.tsig.Key | None = None, patience: float = 5.0, away: float = 0.0
 ) -> AsyncIterator[NameServer]:
-    """A name server that answers everything alike."""
+    """A name server that answers everything alike; what it says takes ``away`` seconds."""
+    loop = asyncio.get_running_loop()
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError, asyncio.IncompleteReadError):
@@ -67,8 +70,7 @@ async def answering(
                 wire = await reader.readexactly(size)
                 keyring = {KEY.name: KEY} if key is not None else None
                 text = answer(dns.message.from_wire(wire, keyring=keyring))
-                writer.write(len(text).to_bytes(2) + text)
-                await writer.drain()
+                loop.call_later(away, writer.write, len(text).to_bytes(2) + text)
         writer.close()
 
     async with await asyncio.start_server(talk, "127.0.0.1", 0) as server:
@@ -78,7 +80,7 @@ async def answering(
 
 async def look_up(server: NameServer) -> dns.rrset.RRset | None:
     async with server.conversation() as conversation:
-        return await conversation.look_up(NAME, dns.rdatatype.A)
+        return (await conversation.look_up([PLACE]))[PLACE]
 
 
 async def update(server: NameServer) -> None:
@@ -92,9 +94,58 @@ async def test_several_questions_go_over_one_connection() -> None:
     good = reply(dns.rcode.NOERROR, "mme.example.com. A 192.0.2.1", key=KEY)
     async with answering(good, KEY) as server, server.conversation() as conversation:
         for _ in range(3):
-            found = await conversation.look_up(NAME, dns.rdatatype.A)
+            found = (await conversation.look_up([PLACE]))[PLACE]
             assert found is not None
             assert [each.to_text() for each in found] == ["192.0.2.1"]
+
+
+def places(number: int) -> list[Place]:
+    """Places that all have another name."""
+    return [Place(dns.name.from_text(f"vm-{each}", NAME), PLACE.kind) for each in range(number)]
+
+
+def address_of(question: dns.message.Message) -> str:
+    """The one address of a name, by its number."""
+    return f"192.0.2.{question.question[0].name.labels[0].decode().removeprefix('vm-')}"
+
+
+async def test_many_places_are_asked_for_at_once() -> None:
+    def answer(question: dns.message.Message) -> bytes:
+        name = question.question[0].name
+        return reply(dns.rcode.NOERROR, f"{name} A {address_of(question)}", key=KEY)(question)
+
+    far = answering(answer, KEY, patience=3.0, away=0.1)
+    async with far as server, server.conversation() as conversation:
+        found = await conversation.look_up(places(200))
+    assert list(found) == places(200)
+    for number, rrset in enumerate(found.values()):
+        assert rrset is not None
+        assert [each.to_text() for each in rrset] == [f"192.0.2.{number}"]
+
+
+async def test_answers_may_come_in_any_order() -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        texts = []
+        for _ in range(3):
+            size = int.from_bytes(await reader.readexactly(2))
+            question = dns.message.from_wire(await reader.readexactly(size))
+            record = f"{question.question[0].name} A {address_of(question)}"
+            texts.append(reply(dns.rcode.NOERROR, record)(question))
+        writer.writelines(len(text).to_bytes(2) + text for text in reversed(texts))
+        writer.close()
+
+    async with await asyncio.start_server(talk, "127.0.0.1", 0) as scrambling:
+        port = scrambling.sockets[0].getsockname()[1]
+        server = NameServer(Address("127.0.0.1", port), None, 5.0)
+        async with server.conversation() as conversation:
+            found = await conversation.look_up(places(3))
+    texts = {place: rrset[0].to_text() for place, rrset in found.items() if rrset is not None}
+    assert texts == {place: f"192.0.2.{number}" for number, place in enumerate(places(3))}
+
+
+async def test_nothing_to_ask_is_nothing_found() -> None:
+    async with answering(reply()) as server, server.conversation() as conversation:
+        assert await conversation.look_up([]) == {}
 
 
 async def test_no_such_name_is_no_records() -> None:
@@ -118,6 +169,7 @@ async def test_no_such_name_is_no_records() -> None:
         (lambda question: b"", RelayUnreachable, "its answer is no DNS message"),
         (lambda question: bytes(12), RelayUnreachable, "belongs to another question"),
         (lambda question: question.to_wire(), RelayUnreachable, "belongs to another question"),
+        (lambda question: b"\1\1" + bytes(10), RelayUnreachable, "belongs to another question"),
     ],
 )
 async def test_refusals_and_nonsense(

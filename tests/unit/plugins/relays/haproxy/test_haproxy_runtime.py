@@ -18,9 +18,9 @@ STATE_COLUMNS = (
     "# be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_state srv_uweight "
     "srv_check_state srv_port"
 )
-STATE = f"1\n{STATE_COLUMNS}\n2 vms 1 isoneph-a 192.0.2.1 2 8 100 6 80\n\n"
+STATE = f"1\n{STATE_COLUMNS}\n2 vms 1 isoneph-web:a 192.0.2.1 2 8 100 6 80\n\n"
 STAT_COLUMNS = "# pxname,svname,qcur,scur,stot,bin,bout,status,check_status,last_chk,"
-STAT = f'{STAT_COLUMNS}\nvms,isoneph-a,1,2,3,4,5,DOWN 1/2,* L4CON,"no, sorry",\n\n'
+STAT = f'{STAT_COLUMNS}\nvms,isoneph-web:a,1,2,3,4,5,DOWN 1/2,* L4CON,"no, sorry",\n\n'
 
 
 @asynccontextmanager
@@ -46,7 +46,7 @@ async def answering(answer: bytes, hang: bool = False) -> AsyncIterator[RuntimeA
 async def test_servers_are_read() -> None:
     async with answering(STATE.encode()) as api:
         assert await api.servers("vms") == {
-            "isoneph-a": Server("isoneph-a", "192.0.2.1", 80, 100, True, False, True, True)
+            "isoneph-web:a": Server("isoneph-web:a", "192.0.2.1", 80, 100, True, False, True, True)
         }
 
 
@@ -58,14 +58,14 @@ async def test_what_a_configuration_once_said_is_no_maintenance(
     admin: int, maintenance: bool, draining: bool
 ) -> None:
     async with answering(STATE.replace(" 2 8 ", f" 2 {admin} ").encode()) as api:
-        server = (await api.servers("vms"))["isoneph-a"]
+        server = (await api.servers("vms"))["isoneph-web:a"]
         assert (server.maintenance, server.draining) == (maintenance, draining)
 
 
 async def test_figures_are_read() -> None:
     async with answering(STAT.encode()) as api:
         (figures,) = await api.figures("vms", 4)
-        assert figures.name == "isoneph-a"
+        assert figures.name == "isoneph-web:a"
         assert figures.status == "DOWN 1/2"
         assert figures.check == "L4CON: no, sorry"
         assert (figures.sessions, figures.queued, figures.total) == (2, 1, 3)
@@ -84,11 +84,12 @@ async def test_figures_of_a_frontend_have_its_name() -> None:
         "",
         "1\n",
         STATE[:-20],
+        STATE[:-1],
         STATE.replace(" 80\n", "\n"),
         STATE.replace(" 80\n", " 80 9\n"),
         STATE.replace(" 100 ", " much "),
         STATE.replace("srv_uweight", "srv_weight"),
-        STATE.replace("isoneph-a", "ä"),
+        STATE.replace("isoneph-web:a", "ä"),
         f"1\n{STATE_COLUMNS.replace('# ', '')}\n\n",
         STATE.replace("1\n", "2\n", 1),
     ],
@@ -103,10 +104,12 @@ async def test_a_list_that_is_none_is_told(answer: str) -> None:
     "answer",
     [
         STAT[:-3],
+        STAT[:-1],
+        f"{STAT_COLUMNS}\n",
         STAT.replace(",3,", ",x,"),
         STAT.replace('"no, sorry"', '"no, sorry'),
         STAT.replace("scur", "cur"),
-        f"{STAT_COLUMNS}\nvms,isoneph-a,1\n\n",
+        f"{STAT_COLUMNS}\nvms,isoneph-web:a,1\n\n",
     ],
 )
 async def test_statistics_that_are_none_are_told(answer: str) -> None:
@@ -165,7 +168,7 @@ class Garbling(RuntimeApi):
         self._garbage = garbage
 
     async def _exchange(self, command: str) -> bytes:
-        return (STATE if "state" in command else STAT).encode()[:-1] + self._garbage
+        return (STATE if "state" in command else STAT).encode()[:-1] + self._garbage + b"\n\n"
 
 
 @given(st.binary(max_size=300))

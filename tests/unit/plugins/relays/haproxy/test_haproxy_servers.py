@@ -19,11 +19,12 @@ from isoneph.plugins.relays.haproxy.servers import (
 )
 
 HOW = "check"
+APPLICATION = "web"
 ONE = Backend(id="one", addresses=["192.0.2.1"])
 TWO = Backend(id="two", addresses=["2001:DB8::2"], weight=0.5)
 
 
-def server(name: str = "isoneph-one", **changes: Any) -> Server:
+def server(name: str = "isoneph-web:one", **changes: Any) -> Server:
     """A server as HAProxy has it when all is as it should be."""
     good = Server(
         name=name,
@@ -39,8 +40,10 @@ def server(name: str = "isoneph-one", **changes: Any) -> Server:
 
 
 def commands(found: Mapping[str, Server], *backends: Backend) -> list[list[str]]:
-    wanted = targets(backends, 80)
-    return [[step.command for step in each] for each in steps("vms", wanted, found, HOW)]
+    wanted = targets(backends, 80, APPLICATION)
+    return [
+        [step.command for step in each] for each in steps("vms", wanted, found, HOW, APPLICATION)
+    ]
 
 
 def test_weights_are_shares_of_the_largest() -> None:
@@ -48,9 +51,14 @@ def test_weights_are_shares_of_the_largest() -> None:
     backends = [
         Backend(id=str(weight), addresses=["192.0.2.1"], weight=weight) for weight in weights
     ]
-    assert [target.weight for target in targets(backends, 80).values()] == [100, 25, 1, 0]
-    nothing = targets([replace(ONE, weight=0.0)], 80)
-    assert nothing["isoneph-one"].weight == 0
+    assert [target.weight for target in targets(backends, 80, APPLICATION).values()] == [
+        100,
+        25,
+        1,
+        0,
+    ]
+    nothing = targets([replace(ONE, weight=0.0)], 80, APPLICATION)
+    assert nothing["isoneph-web:one"].weight == 0
 
 
 @pytest.mark.parametrize(
@@ -68,73 +76,80 @@ def test_what_cannot_be_a_server_is_told_and_left_out(backend: Backend, reason: 
     said = unfit(backend)
     assert (said is None) == (reason is None)
     assert reason is None or (said is not None and reason in said)
-    assert (name_of(backend.id) in targets([backend], 80)) == (reason is None)
+    assert (name_of(APPLICATION, backend.id) in targets([backend], 80, APPLICATION)) == (
+        reason is None
+    )
 
 
 def test_nothing_is_to_be_done_when_all_is_as_it_should_be() -> None:
-    assert commands({"isoneph-one": server()}, ONE) == []
+    assert commands({"isoneph-web:one": server()}, ONE) == []
     down = server(running=False)
-    assert commands({"isoneph-one": down}, ONE) == []
-    foreign = server("theirs", maintenance=True)
-    assert commands({"theirs": foreign}) == []
+    assert commands({"isoneph-web:one": down}, ONE) == []
+
+
+@pytest.mark.parametrize("name", ["theirs", "isoneph-shop:one", "isoneph-web-shop:one"])
+def test_what_others_have_in_the_backend_is_left_alone(name: str) -> None:
+    assert commands({name: server(name, maintenance=True)}) == []
 
 
 def test_a_new_server_is_down_until_checks_bring_it_up() -> None:
     assert commands({}, TWO) == [
         [
-            "add server vms/isoneph-two [2001:db8::2]:80 weight 100 check",
-            "enable health vms/isoneph-two",
-            "set server vms/isoneph-two state drain",
-            "set server vms/isoneph-two health down",
-            "set server vms/isoneph-two state ready",
+            "add server vms/isoneph-web:two [2001:db8::2]:80 weight 100 check",
+            "enable health vms/isoneph-web:two",
+            "set server vms/isoneph-web:two state drain",
+            "set server vms/isoneph-web:two health down",
+            "set server vms/isoneph-web:two state ready",
         ]
     ]
     (draining,) = commands({}, replace(ONE, draining=True))
-    assert draining[-1] == "set server vms/isoneph-one health down"
+    assert draining[-1] == "set server vms/isoneph-web:one health down"
 
 
 def test_one_that_was_half_added_is_brought_up() -> None:
-    (todo,) = commands({"isoneph-one": server(maintenance=True, checked=False)}, ONE)
-    assert todo[0] == "enable health vms/isoneph-one"
-    assert todo[-1] == "set server vms/isoneph-one state ready"
+    (todo,) = commands({"isoneph-web:one": server(maintenance=True, checked=False)}, ONE)
+    assert todo[0] == "enable health vms/isoneph-web:one"
+    assert todo[-1] == "set server vms/isoneph-web:one state ready"
 
 
 def test_weight_and_drain_are_set_where_they_differ() -> None:
-    assert commands({"isoneph-one": server(weight=7)}, ONE) == [
-        ["set server vms/isoneph-one weight 100"]
+    assert commands({"isoneph-web:one": server(weight=7)}, ONE) == [
+        ["set server vms/isoneph-web:one weight 100"]
     ]
     draining = replace(ONE, draining=True)
-    assert commands({"isoneph-one": server()}, draining) == [
-        ["set server vms/isoneph-one state drain"]
+    assert commands({"isoneph-web:one": server()}, draining) == [
+        ["set server vms/isoneph-web:one state drain"]
     ]
-    assert commands({"isoneph-one": server(draining=True)}, ONE) == [
-        ["set server vms/isoneph-one state ready"]
+    assert commands({"isoneph-web:one": server(draining=True)}, ONE) == [
+        ["set server vms/isoneph-web:one state ready"]
     ]
 
 
 def test_another_address_is_another_server() -> None:
-    (todo,) = commands({"isoneph-one": server(port=81)}, ONE)
+    (todo,) = commands({"isoneph-web:one": server(port=81)}, ONE)
     assert todo[:3] == [
-        "set server vms/isoneph-one state maint",
-        "shutdown sessions server vms/isoneph-one",
-        "del server vms/isoneph-one",
+        "set server vms/isoneph-web:one state maint",
+        "shutdown sessions server vms/isoneph-web:one",
+        "del server vms/isoneph-web:one",
     ]
-    assert todo[3].startswith("add server vms/isoneph-one 192.0.2.1:80 ")
+    assert todo[3].startswith("add server vms/isoneph-web:one 192.0.2.1:80 ")
 
 
 def test_new_ones_come_before_old_ones_go() -> None:
-    todo = commands({"isoneph-one": server()}, TWO)
+    todo = commands({"isoneph-web:one": server()}, TWO)
     assert [each[0].split()[0] for each in todo] == ["add", "set"]
-    assert todo[1][-1] == "del server vms/isoneph-one"
-    again = commands({"isoneph-one": server(maintenance=True)})
-    assert again == [["shutdown sessions server vms/isoneph-one", "del server vms/isoneph-one"]]
+    assert todo[1][-1] == "del server vms/isoneph-web:one"
+    again = commands({"isoneph-web:one": server(maintenance=True)})
+    assert again == [
+        ["shutdown sessions server vms/isoneph-web:one", "del server vms/isoneph-web:one"]
+    ]
 
 
 def test_answers_tell_what_was_done() -> None:
     silent = Step("set server a/b state ready")
     assert silent.is_done("")
     assert not silent.is_done("No such server.")
-    (todo,) = steps("vms", {}, {"isoneph-one": server()}, HOW)
+    (todo,) = steps("vms", {}, {"isoneph-web:one": server()}, HOW, APPLICATION)
     removal = todo[-1]
     assert removal.is_done("Server deleted.")
     pending = "Server still has connections attached to it, cannot remove it."
@@ -151,8 +166,8 @@ def test_what_a_haproxy_begins_with() -> None:
         "check inter 1 fastinter 1 downinter 1 rise 1 fall 2 "
         "pool-max-conn -1 pool-purge-delay 5s port 81 maxconn 9"
     )
-    wanted = targets([ONE, replace(TWO, draining=True)], 80)
+    wanted = targets([ONE, replace(TWO, draining=True)], 80, APPLICATION)
     assert list(config_lines(wanted, HOW)) == [
-        "server isoneph-one 192.0.2.1:80 weight 100 check",
-        "server isoneph-two [2001:db8::2]:80 weight 50 check disabled",
+        "server isoneph-web:one 192.0.2.1:80 weight 100 check",
+        "server isoneph-web:two [2001:db8::2]:80 weight 50 check disabled",
     ]
