@@ -228,6 +228,8 @@ class Outcome(StrEnum):
     MADE = "made"
     CHANGED = "changed"
     REMOVED = "removed"
+    #: Described no more; it stays for other applications and is this one's no longer.
+    RELEASED = "released"
     #: Not as described, and the driver could not make it so; the text says why.
     FAILED = "failed"
 
@@ -315,8 +317,13 @@ class Weight(NamedTuple):
     reason: str
 
 
+#: What the core's own reasons have for a policy: how a cloud is doing; what a request rules out.
+HEALTH = "health"
+REQUEST = "request"
+
+
 class Reason(NamedTuple):
-    """What one policy said of one candidate.
+    """What one policy, or the core itself, said of one candidate.
 
     ``value`` is the policy's own figure; ``share`` what it added to the score after the
     core normalised it over all candidates and applied the configured weight.

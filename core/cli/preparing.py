@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 from cliff.lister import Lister
 
 from isoneph.core.cli.base import DisplayCommand, add_config_options, load_config
-from isoneph.core.cli.failures import FAILED, UsageError
+from isoneph.core.cli.failures import FAILED, INTERRUPTED, UsageError
 from isoneph.core.cli.progress import progress
 from isoneph.core.errors import CloudError
 from isoneph.core.model import Finding, Outcome, Preparation
@@ -82,7 +82,11 @@ class PrepareClouds(DisplayCommand, Lister):
     ) -> tuple[Sequence[str], Iterable[Sequence[Any]]]:
         """One row for each thing that is described, cloud by cloud."""
         runs = self._runs(parsed_args)
-        _carry_out(runs, self.app.stderr, quiet=self.app.quiet)
+        try:
+            _carry_out(runs, self.app.stderr, quiet=self.app.quiet)
+        except KeyboardInterrupt:
+            self.exit_code = INTERRUPTED
+            self.app.warn("interrupted; run it again to go on")
         for run in runs:
             self.app.warn(f"{run.name}: {run.summary()}")
         findings = [finding for run in runs for finding in run.findings]
@@ -90,7 +94,7 @@ class PrepareClouds(DisplayCommand, Lister):
         if Outcome.EXTRA in outcomes and not parsed_args.prune:
             self.app.warn("--prune removes of what is extra all that isoneph made")
         if outcomes & (_WRONG if parsed_args.check else {Outcome.FAILED}):
-            self.exit_code = FAILED
+            self.exit_code = self.exit_code or FAILED
         rows = (
             (each.cloud, each.kind, each.name, str(each.outcome), each.text)
             for each in findings
@@ -191,6 +195,7 @@ class _Run:
     admin: Cloud | None
     preparation: Preparation
     findings: list[Finding] = field(default_factory=list)
+    done: bool = False
 
     def carry_out(self, stop: threading.Event) -> None:
         """Do it, until it is done or ``stop`` is set. Never raises."""
@@ -202,7 +207,8 @@ class _Run:
                 for finding in self.cloud.prepare(self.preparation, self.admin):
                     self.findings.append(finding)
                     if stop.is_set():
-                        break
+                        return
+            self.done = True
         except CloudError as error:
             self._fail(f"{error.code}: {error.message}")
         except Exception as error:
@@ -210,6 +216,7 @@ class _Run:
             self._fail(f"the driver failed: {type(error).__name__}")
 
     def _fail(self, text: str) -> None:
+        self.done = True
         self.findings.append(
             Finding(
                 cloud=self.name, kind="cloud", name=self.name, outcome=Outcome.FAILED, text=text
@@ -217,9 +224,11 @@ class _Run:
         )
 
     def summary(self) -> str:
-        """How many things there are of each outcome."""
+        """How many things there are of each outcome, and whether there would have been more."""
         counts = Counter(finding.outcome for finding in self.findings)
         told = [f"{counts[outcome]} {outcome}" for outcome in Outcome if counts[outcome]]
+        if not self.done:
+            told.append("broken off")
         return ", ".join(told) or "nothing is described"
 
 
@@ -229,7 +238,8 @@ def _carry_out(runs: Sequence[_Run], stderr: Any, *, quiet: bool) -> None:
     stop = threading.Event()
 
     def text() -> str:
-        return "preparing " + ", ".join(f"{run.name} ({len(run.findings)})" for run in runs)
+        doing = "breaking off" if stop.is_set() else "preparing"
+        return f"{doing} " + ", ".join(f"{run.name} ({len(run.findings)})" for run in runs)
 
     with (
         progress(stderr, text, enabled=not quiet),

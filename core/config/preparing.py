@@ -17,7 +17,11 @@ KEY = "prepare"
 def read_prepare(
     document: Document, used: Sequence[str] | None, clouds: Clouds, registry: Registry
 ) -> Mapping[str, Mapping[str, Any]]:
-    """The descriptions by driver; ``used`` is None when the clouds cannot be known."""
+    """The descriptions by driver; ``used`` is None when the clouds cannot be known.
+
+    As long as something is wrong with the clouds, descriptions are not compared with them.
+    """
+    certain = _certain(document, used, clouds)
     described: dict[str, Mapping[str, Any]] = {}
     for name, entry in part(document.value, KEY, dict).items():
         report = document.at(KEY, name)
@@ -28,13 +32,22 @@ def read_prepare(
             report((), "clouds of this driver need no preparation; remove it")
             continue
         options = check(driver.prepare_schema, entry, report)
-        concerned = [each for each in used or () if clouds.drivers.get(each) is driver]
-        if used is not None and not concerned:
-            report((), f"none of the application's clouds has this driver: {', '.join(used)}")
-        elif options is not None:
+        concerned = [each for each in certain if clouds.drivers[each] is driver]
+        if certain and not concerned:
+            report((), f"none of the application's clouds has this driver: {', '.join(certain)}")
+        elif certain and options is not None:
             _check_together(driver, options, concerned, report)
             described[name] = options
     return described
+
+
+def _certain(document: Document, used: Sequence[str] | None, clouds: Clouds) -> Sequence[str]:
+    """The clouds that the application uses, if these are all that it names and their drivers are
+    known; else none."""
+    named = part(document.value, "clouds", list) or used
+    if used is None or used != named or not all(each in clouds.drivers for each in used):
+        return ()
+    return used
 
 
 def _check_together(

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from isoneph.core.errors import CloudError, InvalidRequest
+from isoneph.core.errors import CloudError, InvalidRequest, OutcomeUnknown, Unreachable
 from isoneph.core.testing import FakeClock
 from isoneph.plugins.clouds.openstack.api import Answer
 from isoneph.plugins.clouds.openstack.deadline import Deadline
@@ -20,6 +20,9 @@ from isoneph.plugins.clouds.openstack.errors import Conflict, NotFound
 BOOT_SECONDS = 3.0
 DELETE_SECONDS = 1.0
 _FIRST_ADDRESS = 10
+#: From which microversion on Nova tells of servers in cells that are down.
+PARTIAL = (2, 69)
+OUR_PROJECT = "our-project"
 
 Item = dict[str, Any]
 
@@ -37,8 +40,7 @@ class FakeApi:
         self, clock: FakeClock | None = None, version: tuple[int, int] = (2, 103), page: int = 1000
     ) -> None:
         self.clock = clock or FakeClock()
-        self.compute_version = version
-        self.project_id = "our-project"
+        self.version = version
         self.page = page
         self.services = {"compute", "network", "image"}
         self.calls: Counter[str] = Counter()
@@ -79,7 +81,15 @@ class FakeApi:
         """Count it."""
         self.closed += 1
 
-    def has_service(self, service: str) -> bool:
+    def compute_version(self, deadline: Deadline) -> tuple[int, int]:
+        """What Nova speaks."""
+        return self.version
+
+    def project_id(self, deadline: Deadline) -> str:
+        """The one project."""
+        return OUR_PROJECT
+
+    def has_service(self, service: str, deadline: Deadline) -> bool:
         """Whether the catalog has it."""
         return service in self.services
 
@@ -214,16 +224,20 @@ class FakeApi:
             server["ports"].append(port["id"])
 
     def list_servers(self, *, body: Any, params: Any) -> Any:
-        since = params.get("changes-since")
+        """Servers of cells that are down are told of on the first page only, as far as it has
+        room, and not to those who filter."""
         self._let_time_pass()
-        there = [self._shown(server) for server in self.servers.values()]
-        if since is not None:
+        there = [dict(server) for key, server in self.servers.items() if key not in self.down]
+        if "changes-since" in params:
             there += list(self.deleted.values())
         marker = params.get("marker", [None])[0]
         ids = [server["id"] for server in there]
         begin = ids.index(marker) + 1 if marker else 0
         page = there[begin : begin + self.page]
-        answer: Item = {"servers": page}
+        partial: list[Item] = []
+        if self.version >= PARTIAL and not params:
+            partial = [_partial(key) for key in self.servers if key in self.down]
+        answer: Item = {"servers": [*partial[: self.page - len(page)], *page]}
         if begin + self.page < len(there):
             href = f"http://inside.example/v2.1/servers/detail?marker={page[-1]['id']}"
             answer["servers_links"] = [{"rel": "next", "href": href}]
@@ -233,20 +247,21 @@ class FakeApi:
         self._let_time_pass()
         if server_id not in self.servers:
             raise NotFound(f"Instance {server_id} could not be found.")
-        return {"server": self._shown(self.servers[server_id])}
+        if server_id not in self.down:
+            return {"server": dict(self.servers[server_id])}
+        if self.version < PARTIAL:
+            raise Unreachable("Nova answers GET /servers with 500: Unexpected API Error.")
+        return {"server": _partial(server_id)}
 
     def delete_server(self, server_id: str, *, body: Any, params: Any) -> None:
         self.get_server(server_id, body=None, params={})
         if server_id in self.locked:
             raise Conflict(f"Nova answers 409: Instance {server_id} is locked")
+        if server_id in self.down:
+            raise OutcomeUnknown("Nova answers DELETE /servers with 500: Unexpected API Error.")
         server = self.servers[server_id]
         if server["OS-EXT-STS:task_state"] is None:
             server |= {"OS-EXT-STS:task_state": "deleting", "delete_at": self.clock.time()}
-
-    def _shown(self, server: Item) -> Item:
-        if server["id"] in self.down:
-            return {"id": server["id"], "status": "UNKNOWN", "tenant_id": self.project_id}
-        return dict(server)
 
     def _let_time_pass(self) -> None:
         now = self.clock.time()
@@ -319,13 +334,13 @@ class FakeApi:
     # Neutron.
 
     def list_ports(self, *, body: Any, params: Any) -> Any:
-        return {"ports": [dict(port) for port in self.ports.values()]}
+        return {"ports": _with_id(self.ports, params)}
 
     def create_port(self, *, body: Any, params: Any) -> Any:
         return {"port": self.add_port(**{"device_owner": "", **body["port"]})}
 
     def list_floating_ips(self, *, body: Any, params: Any) -> Any:
-        return {"floatingips": [dict(one) for one in self.floating_ips.values()]}
+        return {"floatingips": _with_id(self.floating_ips, params)}
 
     def create_floating_ip(self, *, body: Any, params: Any) -> Any:
         one = {"id": ident(), **body["floatingip"]}
@@ -358,6 +373,9 @@ class FakeApi:
     def mark_volume(self, volume_id: str, *, body: Any, params: Any) -> Any:
         self.volumes[volume_id]["metadata"].update(body["metadata"])
         return {"metadata": {}}
+
+    def unmark_volume(self, volume_id: str, key: str, *, body: Any, params: Any) -> None:
+        del self.volumes[volume_id]["metadata"][key]
 
     def act_on_volume(self, volume_id: str, *, body: Any, params: Any) -> None:
         gone = body["os-detach"]["attachment_id"]
@@ -396,6 +414,16 @@ class FakeApi:
         return {"extensions": [{"alias": alias} for alias in self.extensions]}
 
 
+def _with_id(items: Mapping[str, Item], params: Mapping[str, Any]) -> list[Item]:
+    """The items of a list of Neutron's, which knows no empty filter."""
+    return [dict(item) for item in items.values() if params.get("id") in {None, "", item["id"]}]
+
+
+def _partial(server_id: str) -> Item:
+    """All that Nova knows of a server in a cell that is down."""
+    return {"id": server_id, "status": "UNKNOWN", "tenant_id": OUR_PROJECT}
+
+
 _ID = "([0-9a-f-]{36})"
 _ROUTES: Sequence[tuple[str, Callable[..., Any]]] = (
     ("POST compute /servers", FakeApi.create_server),
@@ -419,6 +447,7 @@ _ROUTES: Sequence[tuple[str, Callable[..., Any]]] = (
     ("GET volume /volumes/detail", FakeApi.list_volumes),
     (f"GET volume /volumes/{_ID}", FakeApi.get_volume),
     (f"POST volume /volumes/{_ID}/metadata", FakeApi.mark_volume),
+    (f"DELETE volume /volumes/{_ID}/metadata/([^/]+)", FakeApi.unmark_volume),
     (f"POST volume /volumes/{_ID}/action", FakeApi.act_on_volume),
     (f"DELETE volume /volumes/{_ID}", FakeApi.delete_volume),
     ("GET volume /limits", FakeApi.volume_limits),

@@ -149,11 +149,15 @@ class FakeFace:
     def __init__(self, project: FakeProject, *, admin: bool) -> None:
         self._project = project
         self._admin = admin
-        self.project_id = OTHER if admin else OWN
+        self._own = OTHER if admin else OWN
 
     def deadline(self) -> Deadline:
         """The end of a verb."""
         return Deadline.after(self._project.clock, 27.0)
+
+    def project_id(self, deadline: Deadline) -> str:
+        """That of the user."""
+        return self._own
 
     def call(
         self,
@@ -200,7 +204,7 @@ class FakeFace:
         filters = {key: params[key] for key in params.keys() - self._project.unfiltered}
         found = []
         for item in self._project.items[kind]:
-            visible = item["project_id"] == self.project_id or item.get("shared")
+            visible = item["project_id"] == self._own or item.get("shared")
             visible = visible or item.get("router:external") or self._admin
             if visible and all(self._matches(item, *each) for each in filters.items()):
                 found.append(self._shown(kind, item))
@@ -220,14 +224,17 @@ class FakeFace:
 
     def _shown(self, kind: str, item: Item) -> Item:
         shown = dict(item)
-        if kind == "networks" and not self._admin:
-            shown = {key: value for key, value in item.items() if key not in _PROVIDER}
+        if kind == "networks":
+            if not self._admin:
+                shown = {key: value for key, value in item.items() if key not in _PROVIDER}
+            subnets = self._project.items["subnets"]  # whosever they are
+            shown["subnets"] = [each["id"] for each in subnets if each["network_id"] == item["id"]]
         if kind == "security-groups":
             shown["security_group_rules"] = self._project.rules(item["name"])
         return shown
 
     def _make(self, kind: str, body: Item) -> Item:
-        body = {"project_id": self.project_id, **body}
+        body = {"project_id": self._own, **body}
         refuse: Mapping[str, Callable[[Item], None]] = {
             "networks": self._check_network,
             "subnets": self._check_subnet,
@@ -256,6 +263,7 @@ class FakeFace:
         body.setdefault("gateway_ip", first)
 
     def _check_rule(self, body: Item) -> None:
+        _rewrite(body)
         wanted = {**_DEFAULTS["security-group-rules"], **body}
         for rule in self._project.items["security-group-rules"]:
             if all(rule[key] == wanted[key] for key in _RULE):
@@ -314,7 +322,7 @@ class FakeFace:
         if method == "POST":
             if body.get("visibility") == "public" and not self._admin:
                 raise InvalidRequest("Glance answers POST /images with 403: disallowed by policy")
-            return self._project.add_image(**{"owner": self.project_id, **body})
+            return self._project.add_image(**{"owner": self._own, **body})
         if path[1:] == []:
             wanted = {key: value for key, value in params.items() if key in {"name", "owner"}}
             return {
@@ -368,3 +376,12 @@ class FakeFace:
         digest = hashlib.md5(blob, usedforsecurity=False).digest()
         self._project.keypairs[body["name"]] = {**body, "fingerprint": digest.hex(":")}
         return self._project.keypairs[body["name"]]
+
+
+def _rewrite(rule: Item) -> None:
+    """As Neutron does before it stores a rule."""
+    if (rule.get("port_range_min"), rule.get("port_range_max")) == (1, 65535):
+        rule["port_range_min"] = rule["port_range_max"] = None
+    if rule["ethertype"] == "IPv6":
+        ipv6_icmp = {"icmp": "ipv6-icmp", "icmpv6": "ipv6-icmp", "1": "58"}
+        rule["protocol"] = ipv6_icmp.get(rule["protocol"], rule["protocol"])

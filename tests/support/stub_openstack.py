@@ -52,6 +52,8 @@ class StubCloud:
         self.seen: list[Seen] = []
         self.catalog = dict(CATALOG)
         self.microversion: str | None = "2.103"
+        #: What everything below a path is answered with instead, by the path.
+        self.away: dict[str, Reply] = {}
         self.tokens: set[str] = set()
         self.token_seconds = 3600.0
         self.logins = 0
@@ -99,6 +101,9 @@ class StubCloud:
     def answer(self, seen: Seen) -> Reply:
         """Keystone's own answers, and those of the routes to whoever has a token."""
         path = seen.path.partition("?")[0].rstrip("/")
+        for root, reply in self.away.items():
+            if path.startswith(root):
+                return reply
         versions: dict[str | None, Any] = {
             "/v3": {"version": self._version("v3.14", "/v3")},
             self.catalog.get("compute"): {"version": self._compute_version(path)},

@@ -11,7 +11,8 @@ Use::
 
 Services are ``compute``, ``network``, ``image``, ``block-storage`` (or ``volume``) and
 ``identity``; paths are below the version: ``/servers``, ``/ports``, ``/images``, ``/volumes``,
-``/projects``. Compute calls carry ``api.compute_version``, those to volumes ``volume_version``.
+``/projects``. Calls to ``compute`` and ``volume`` carry the newest microversion that the cloud,
+this driver and options such as ``compute_default_microversion`` all allow.
 
 What goes wrong is raised as one of isoneph's own errors, sorted by
 :mod:`isoneph.plugins.clouds.openstack.errors`; it knows ``NotFound``, ``Conflict`` and
@@ -23,6 +24,7 @@ API reference: https://docs.openstack.org/api-ref/
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -120,26 +122,18 @@ class Api:
         """The end of a verb of the driver that begins now, a little before the core gives up."""
         return Deadline.after(self._clock, SHARE * self._environment.timeout)
 
-    @property
-    def compute_version(self) -> Version:
-        """The microversion of compute calls: the newest that the cloud, this driver and the
-        option ``compute_default_microversion`` all allow; 2.1 when the cloud tells none."""
-        return self._version("compute")
+    def compute_version(self, deadline: Deadline) -> Version:
+        """The microversion of compute calls; 2.1 when the cloud tells none."""
+        with self._heeding():
+            endpoint = self._current(deadline).endpoint("compute", deadline)
+        return endpoint.microversion or OLDEST["compute"]
 
-    @property
-    def volume_version(self) -> Version:
-        """The microversion of calls to volumes, likewise."""
-        return self._version("block-storage")
-
-    @property
-    def project_id(self) -> str | None:
+    def project_id(self, deadline: Deadline) -> str | None:
         """The project that we are logged in to."""
-        deadline = self.deadline()
         return self._current(deadline).project_id(deadline)
 
-    def has_service(self, service: str) -> bool:
+    def has_service(self, service: str, deadline: Deadline) -> bool:
         """Whether the cloud has ``service``, by its catalog."""
-        deadline = self.deadline()
         return self._current(deadline).has(_ALIASES.get(service, service), deadline)
 
     def call(
@@ -167,8 +161,14 @@ class Api:
         request = Request(method, _ALIASES.get(service, service), path, changing, body)
         deadline = deadline or self.deadline()
         self._bucket.take(deadline)
-        try:
+        with self._heeding():
             return self._call(request, params, expect, deadline, headers or {})
+
+    @contextlib.contextmanager
+    def _heeding(self) -> Iterator[None]:
+        """What a failure means for later calls: that they wait, or look where to go."""
+        try:
+            yield
         except Throttled as error:
             if error.retry_after:
                 self._bucket.hold(error.retry_after)
@@ -263,15 +263,10 @@ class Api:
             seconds,
         )
 
-    def _version(self, service: str) -> Version:
-        deadline = self.deadline()
-        endpoint = self._current(deadline).endpoint(service, deadline)
-        return endpoint.microversion or OLDEST[service]
-
     def _current(self, deadline: Deadline) -> Link:
         with self._lock:
             if self._link is None:
-                self._link = self._new_link()
+                self._link = self._new_link({})
             link = self._link
             now = self._clock.monotonic()
             refresh = self._moved and now >= self._refresh_after
@@ -282,7 +277,7 @@ class Api:
 
     def _refreshed(self, link: Link, deadline: Deadline) -> Link:
         """A link with what the catalog says now, or the old one while Keystone is not there."""
-        new = self._new_link()
+        new = self._new_link(link.spoken)
         try:
             new.headers(deadline.within(REFRESH_SECONDS))
         except CloudError as error:
@@ -296,8 +291,9 @@ class Api:
         (link if current else new).close()
         return new if current else link
 
-    def _new_link(self) -> Link:
-        return Link(self._options, self._environment, SHARE * self._environment.timeout)
+    def _new_link(self, spoken: Mapping[str, Version]) -> Link:
+        timeout = SHARE * self._environment.timeout
+        return Link(self._options, self._environment, timeout, spoken)
 
 
 def _versions(service: str, endpoint: Endpoint) -> dict[str, str]:

@@ -122,8 +122,14 @@ class TimedSession(Session):
             self._current.deadline = None
 
     def request(self, url: str, method: str, *args: Any, **kwargs: Any) -> requests.Response:
-        """As keystoneauth's; raises NotSent when no time is left."""
-        timeout: float | None = kwargs.pop("timeout", None) or self.timeout
+        """As keystoneauth's; raises NotSent when no time is left.
+
+        A ``timeout`` that is given, in seconds, replaces the usual one, for connecting too:
+        urllib3 bounds by the time for connecting how long the other side may take nothing of
+        the body.
+        """
+        given: float | None = kwargs.pop("timeout", None)
+        timeout = given or self.timeout
         deadline: Deadline | None = getattr(self._current, "deadline", None)
         if deadline is not None:
             left = deadline.remaining()
@@ -131,7 +137,8 @@ class TimedSession(Session):
                 raise NotSent(f"Request to {url} not sent")
             timeout = left if timeout is None else min(timeout, left)
         if timeout is not None:
-            kwargs["timeout"] = (min(timeout, CONNECT_TIMEOUT), timeout)
+            connecting = timeout if given else min(timeout, CONNECT_TIMEOUT)
+            kwargs["timeout"] = (connecting, timeout)
         return super().request(url, method, *args, **kwargs)
 
 

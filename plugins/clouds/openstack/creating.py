@@ -75,7 +75,7 @@ class Creator:
 
     def _send(self, request: VmRequest, ids: Ids, user_data: str | None, deadline: Deadline) -> Vm:
         opening = self._opening(request, ids, deadline)
-        version = self._api.compute_version
+        version = self._api.compute_version(deadline)
         body = server_body(request, ids, version, user_data=user_data, opening=opening)
         try:
             answer = self._api.call("POST", "compute", "/servers", body=body, deadline=deadline)

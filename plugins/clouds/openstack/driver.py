@@ -15,6 +15,7 @@ from isoneph.plugins.clouds.openstack.extensions import Extensions
 from isoneph.plugins.clouds.openstack.floating import Opening, Openings
 from isoneph.plugins.clouds.openstack.leftovers import Leftovers
 from isoneph.plugins.clouds.openstack.limits import LimitsReader
+from isoneph.plugins.clouds.openstack.marks import Owner
 from isoneph.plugins.clouds.openstack.servers import Servers
 
 
@@ -80,12 +81,12 @@ class OpenstackCloud(Cloud):
         return self._servers.list_vms(application, self.api.deadline())
 
     def delete_vm(self, vm: Vm) -> None:
-        """As :meth:`Cloud.delete_vm`; the floating IP and its port go with it."""
+        """As :meth:`Cloud.delete_vm`; the floating IP and its port, if it has, go with it."""
         deadline = self.api.deadline()
         self._servers.delete(vm.cloud_id, deadline)
         opening = Opening.of(self._servers.metadata_of(vm.cloud_id))
         if opening is not None:
-            self._openings.remove(opening, deadline)
+            self._openings.remove_of(Owner(vm.application, vm.id), opening, deadline)
 
     def get_limits(self) -> Limits:
         """As :meth:`Cloud.get_limits`, as far as the role of the user lets us see them."""

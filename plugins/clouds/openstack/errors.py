@@ -14,6 +14,7 @@ EndpointNotFound, EmptyCatalog       Unauthorized, naming ``region_name``, ``int
 
 ===================================  ==============================================================
 while the request was sent           :meth:`Sorter.of_failure`
+no time left to send it              Unreachable
 refused, DNS, connecting timed out   :class:`EndpointGone` (Unreachable): surely nothing was sent
 TLS: certificate not verified        EndpointGone, naming ``verify`` and ``cacert``
 answer timed out, reset, incomplete  OutcomeUnknown when it changes something, else Unreachable
@@ -200,7 +201,10 @@ class Sorter:
     def of_failure(self, error: Exception, request: Request) -> CloudError:
         """``request`` got no answer, or none that can be read."""
         asked = f"{SERVICES[request.service]}, {request}: {self._why(error)}"
-        if any(isinstance(cause, _NOTHING_SENT) for cause in _causes(error)):
+        causes = list(_causes(error))
+        if any(isinstance(cause, NotSent) for cause in causes):
+            return Unreachable(f"{self._place}: did not ask {asked}")
+        if any(isinstance(cause, _NOTHING_SENT) for cause in causes):
             return EndpointGone(f"{self._place}: cannot reach {asked}")
         return self._in_doubt(request, f"no answer from {asked}")
 

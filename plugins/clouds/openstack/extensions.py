@@ -28,7 +28,7 @@ class Extensions:
         return alias in self._aliases.read(deadline, _KEPT)
 
     def _fetch(self, deadline: Deadline) -> frozenset[str]:
-        if not self._api.has_service("network"):
+        if not self._api.has_service("network", deadline):
             return frozenset()
         extensions = list_all(self._api, "network", "/extensions", "extensions", deadline)
         return frozenset(extension["alias"] for extension in extensions)

@@ -20,7 +20,7 @@ from isoneph.core.identity import PREFIX
 from isoneph.plugins.clouds.openstack.api import Api
 from isoneph.plugins.clouds.openstack.deadline import Deadline
 from isoneph.plugins.clouds.openstack.errors import NotFound
-from isoneph.plugins.clouds.openstack.marks import Owner, describe
+from isoneph.plugins.clouds.openstack.marks import Owner, describe, owner_of
 
 #: The server's metadata that names them.
 TAG_PORT = PREFIX + "port"
@@ -93,6 +93,25 @@ class Openings:
         """Remove both; what does not go now is found later as a leftover."""
         self._drop(f"/floatingips/{opening.floating_ip}", deadline)
         self._drop(f"/ports/{opening.port}", deadline)
+
+    def remove_of(self, owner: Owner, opening: Opening, deadline: Deadline) -> None:
+        """Remove both, as far as they carry the mark of ``owner``: for an opening that a server's
+        metadata names, which whoever may use the project may have written. What does not go now
+        is found later as a leftover."""
+        self._drop_marked("floatingips", opening.floating_ip, owner, deadline)
+        self._drop_marked("ports", opening.port, owner, deadline)
+
+    def _drop_marked(self, kind: str, item_id: str, owner: Owner, deadline: Deadline) -> None:
+        # A filter and no path, because it may be any text.
+        params = {"id": item_id, "fields": ["id", "description"]}
+        try:
+            answer = self._api.call("GET", "network", f"/{kind}", params=params, deadline=deadline)
+        except CloudError as error:
+            self._logger.info("/%s/%s is left for later: %s", kind, item_id, error.message)
+            return
+        for found in answer.body[kind]:
+            if owner_of(found.get("description")) == owner:
+                self._drop(f"/{kind}/{found['id']}", deadline)
 
     def _post(self, path: str, key: str, body: Mapping[str, Any], deadline: Deadline) -> str:
         answer = self._api.call("POST", "network", path, body={key: body}, deadline=deadline)

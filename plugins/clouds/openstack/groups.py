@@ -67,7 +67,7 @@ class Groups:
         return min((str(group["id"]) for group in groups if group["name"] == name), default=None)
 
     def _make(self, name: str, policy: str, deadline: Deadline) -> None:
-        version = self._api.compute_version
+        version = self._api.compute_version(deadline)
         if policy.startswith("soft-") and version < SOFT_POLICIES:
             raise InvalidRequest(
                 f"policy {policy} needs version 2.15 of the compute API; this cloud is called "

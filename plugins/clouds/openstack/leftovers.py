@@ -127,9 +127,9 @@ class Leftovers:
         self, path: str, key: str, fields: Sequence[str], deadline: Deadline
     ) -> Sequence[Record]:
         """A list of Neutron's, of our own project also for an administrator."""
-        if not self._api.has_service("network"):
+        if not self._api.has_service("network", deadline):
             return ()
-        params = {"fields": list(fields), "project_id": self._api.project_id}
+        params = {"fields": list(fields), "project_id": self._api.project_id(deadline)}
         return list_all(self._api, "network", path, key, deadline, params)
 
     def _server_groups(self, deadline: Deadline) -> Sequence[Record]:

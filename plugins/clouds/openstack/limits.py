@@ -74,7 +74,7 @@ class LimitsReader:
     def _of_network(self, deadline: Deadline) -> Limits:
         if not self._extensions.has(QUOTA_DETAILS, deadline):
             return {}  # what is used would be missing
-        path = f"/quotas/{self._api.project_id}/details.json"
+        path = f"/quotas/{self._api.project_id(deadline)}/details.json"
         quota = self._get("network", path, deadline).get("quota", {})
         return {
             name: _quota(quota[key]["limit"], quota[key]["used"] + quota[key].get("reserved", 0))
@@ -83,7 +83,7 @@ class LimitsReader:
         }
 
     def _get(self, service: str, path: str, deadline: Deadline) -> Mapping[str, Any]:
-        if service in self._silent or not self._api.has_service(service):
+        if service in self._silent or not self._api.has_service(service, deadline):
             return {}
         try:
             body: Mapping[str, Any] = self._api.call("GET", service, path, deadline=deadline).body

@@ -64,7 +64,7 @@ class Proofs:
                 owners[server_id] = owner
             elif not settled and (since := _parsed(moment)) is not None:
                 unknown[server_id] = since
-        if unknown and self._api.compute_version >= DESCRIPTION:
+        if unknown and self._api.compute_version(deadline) >= DESCRIPTION:
             owners |= self._search(unknown, deadline)
         return owners
 

@@ -77,8 +77,8 @@ class Resolver:
     def _resolve(self, request: VmRequest, deadline: Deadline) -> Ids:
         options = request.type.options
         try:
-            check_version(options, self._api.compute_version)
-            self._check_volumes(options)
+            check_version(options, self._api.compute_version(deadline))
+            self._check_volumes(options, deadline)
             group = self._group(request, deadline)
         except InvalidRequest as error:
             raise placed(request, error) from error
@@ -97,9 +97,9 @@ class Resolver:
     ) -> str:
         return self._names.id_of(kind, word, place(request, option), deadline)
 
-    def _check_volumes(self, options: Mapping[str, Any]) -> None:
+    def _check_volumes(self, options: Mapping[str, Any], deadline: Deadline) -> None:
         """Nova itself fails in a way that leaves it open whether a server was made."""
-        if "boot_volume" in options and not self._api.has_service("volume"):
+        if "boot_volume" in options and not self._api.has_service("volume", deadline):
             raise InvalidRequest(f"boot_volume: cloud '{self._cloud}' has no volumes (Cinder)")
 
     def _networks(self, request: VmRequest, deadline: Deadline) -> Sequence[Network] | None:

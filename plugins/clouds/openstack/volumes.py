@@ -2,8 +2,9 @@
 
 Cinder does not know whose VM Nova makes a volume for, and forgets the server when the volume is
 detached. So as long as the VM is there, its volumes are marked in their own metadata, and the
-mark is what proves later that a volume was left behind. Volumes that are to outlive their VM
-(``delete_on_termination: false``) are never marked.
+mark is what proves later that a volume was left behind. It names the volume, because Cinder
+restores the metadata of a backup into another one too. Volumes that are to outlive their VM
+(``delete_on_termination: false``) are not marked, or no more once that was changed.
 
 https://docs.openstack.org/api-ref/block-storage/v3/#volumes-volumes
 """
@@ -25,6 +26,8 @@ from isoneph.plugins.clouds.openstack.records import Record
 from isoneph.plugins.clouds.openstack.servers import Listing, owner_by_tags
 
 TAG_SERVER = PREFIX + "server"
+#: The volume's own id: without it the rest of the mark proves nothing.
+TAG_VOLUME = PREFIX + "volume"
 
 _ATTACHED = "os-extended-volumes:volumes_attached"
 
@@ -38,30 +41,37 @@ class Volumes:
 
     def list_volumes(self, deadline: Deadline) -> Sequence[Record]:
         """All volumes of the project; none where the cloud has no volumes."""
-        if not self._api.has_service("volume"):
+        if not self._api.has_service("volume", deadline):
             return ()
         return list_all(self._api, "volume", "/volumes/detail", "volumes", deadline)
 
     def mark(self, volumes: Sequence[Record], servers: Listing, deadline: Deadline) -> None:
-        """Mark those that go with a VM of isoneph's that is there, once for each volume."""
+        """Mark those that go with a VM of isoneph's that is there, once for each volume, and take
+        the mark from those that are to stay after all."""
         marks = dict(_marks(servers.vms))
         for volume in volumes:
-            mark = marks.get(volume["id"])
-            if mark is None or mark.items() <= volume.get("metadata", {}).items():
+            if volume["id"] not in marks:
                 continue
+            mark, path = marks[volume["id"]], f"/volumes/{volume['id']}/metadata"
             try:
-                path = f"/volumes/{volume['id']}/metadata"
-                self._api.call("POST", "volume", path, body={"metadata": mark}, deadline=deadline)
+                if mark is None and _is_marked(volume):
+                    path = f"{path}/{TAG_VOLUME}"
+                    self._api.call("DELETE", "volume", path, deadline=deadline)
+                elif mark is not None and not mark.items() <= _metadata(volume).items():
+                    body = {"metadata": mark}
+                    self._api.call("POST", "volume", path, body=body, deadline=deadline)
             except CloudError as error:
-                self._logger.info("volume %s is not marked: %s", volume["id"], error.message)
+                self._logger.info(
+                    "the mark of volume %s stays as it is: %s", volume["id"], error.message
+                )
 
     def left(
         self, volumes: Sequence[Record], servers: Listing, is_gone: Callable[[str], bool]
     ) -> Iterator[tuple[Owner, Record]]:
         """Those that carry a mark, and whose server is gone, as is any that holds them."""
         for volume in volumes:
-            metadata = volume.get("metadata", {})
-            owner = owner_by_tags(metadata)
+            metadata = _metadata(volume)
+            owner = owner_by_tags(metadata) if _is_marked(volume) else None
             if owner is None or TAG_SERVER not in metadata or volume["status"] == "deleting":
                 continue
             holders = {metadata[TAG_SERVER], *_holders(volume)}
@@ -81,20 +91,33 @@ class Volumes:
             return
 
 
-def _marks(vms: Sequence[Record]) -> Iterator[tuple[str, Mapping[str, str]]]:
-    """What the volumes of servers are to say, by volume."""
+def _marks(vms: Sequence[Record]) -> Iterator[tuple[str, Mapping[str, str] | None]]:
+    """What the volumes of isoneph's servers are to say, by volume; None for those that stay."""
     for server in vms:
         owner = owner_by_tags(server.get("metadata", {}))
         for volume in server.get(_ATTACHED, ()):
-            if owner is not None and volume.get("delete_on_termination"):
-                yield (
-                    volume["id"],
-                    {
-                        TAG_APPLICATION: owner.application,
-                        TAG_ID: owner.vm_id,
-                        TAG_SERVER: server["id"],
-                    },
-                )
+            if owner is not None and "delete_on_termination" in volume:
+                goes = volume["delete_on_termination"]
+                yield volume["id"], _mark(owner, server["id"], volume["id"]) if goes else None
+
+
+def _mark(owner: Owner, server_id: str, volume_id: str) -> Mapping[str, str]:
+    return {
+        TAG_APPLICATION: owner.application,
+        TAG_ID: owner.vm_id,
+        TAG_SERVER: server_id,
+        TAG_VOLUME: volume_id,
+    }
+
+
+def _metadata(volume: Record) -> Mapping[str, Any]:
+    metadata: Mapping[str, Any] = volume.get("metadata", {})
+    return metadata
+
+
+def _is_marked(volume: Record) -> bool:
+    """Whether it carries a mark that was put on it, and not on what it was restored from."""
+    return bool(_metadata(volume).get(TAG_VOLUME) == volume["id"])
 
 
 def _holders(volume: Record) -> set[Any]:

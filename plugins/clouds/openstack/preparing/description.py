@@ -14,6 +14,8 @@ from isoneph.plugins.clouds.openstack.preparing.values import (
 )
 
 Entry = Mapping[str, Any]
+#: All ports that there are; to Neutron that is as if none were given.
+_ALL_PORTS = (1, 65535)
 #: The first and the last address.
 Range = tuple[str, str]
 
@@ -87,6 +89,16 @@ class RuleKey(NamedTuple):
     ports: tuple[int, int] | None
     remote: str | None
 
+    def canonical(self) -> RuleKey:
+        """As Neutron rewrites a rule before it keeps it: all ports are no ports, and ICMP of
+        IPv6 has a number of its own. Old ones did not, so theirs is rewritten here too."""
+        icmp = PROTOCOL_NUMBERS["icmp"]
+        is_ipv6_icmp = self.ethertype == "IPv6" and self.protocol == icmp
+        return self._replace(
+            protocol=PROTOCOL_NUMBERS["ipv6-icmp"] if is_ipv6_icmp else self.protocol,
+            ports=None if self.ports == _ALL_PORTS else self.ports,
+        )
+
     def __str__(self) -> str:
         words = [self.direction, protocol_name(self.protocol) or self.ethertype]
         if self.ports is not None:
@@ -107,7 +119,7 @@ def rule_key(rule: Entry) -> RuleKey:
         protocol=protocol_number(rule.get("protocol")),
         ports=(int(first), int(last or first)) if first else None,
         remote=None if is_everywhere(remote) else remote,
-    )
+    ).canonical()
 
 
 def is_prefix(remote: str | None) -> bool:

@@ -18,12 +18,7 @@ from isoneph.plugins.clouds.openstack.preparing.description import (
     rule_key,
 )
 from isoneph.plugins.clouds.openstack.preparing.pruning import Extra, prune_tagged, settle_extra
-from isoneph.plugins.clouds.openstack.preparing.run import (
-    NETWORK,
-    Found,
-    Run,
-    is_made_by_isoneph,
-)
+from isoneph.plugins.clouds.openstack.preparing.run import NETWORK, Found, Run
 from isoneph.plugins.clouds.openstack.preparing.things import Failure, Thing, settle
 
 _RULES = "/security-group-rules"
@@ -129,7 +124,7 @@ def key_of(rule: Found) -> RuleKey:
         remote=rule["remote_group_id"]
         or (f"address group {addresses}" if addresses else None)
         or (None if is_everywhere(prefix) else prefix),
-    )
+    ).canonical()
 
 
 def prepare_groups(run: Run) -> Iterator[Finding]:
@@ -174,8 +169,9 @@ def _extra_rules(
     limits_egress = any(key.direction == "egress" for key in wanted)
     for rule in group["security_group_rules"]:
         key = key_of(rule)
-        foreign = is_made_by_isoneph(rule) and not run.is_ours(rule)
-        if key in wanted or foreign or _is_neutrons_own(rule, group, limits_egress=limits_egress):
+        if key in wanted or run.is_of_others(rule):
+            continue
+        if _is_neutrons_own(rule, group, limits_egress=limits_egress):
             continue
         shown = key._replace(remote=names.get(key.remote or "", key.remote))
         yield settle_extra(run, _extra_rule(run, group, rule, shown))
@@ -205,12 +201,13 @@ def _is_neutrons_own(rule: Found, group: Found, *, limits_egress: bool) -> bool:
 
 
 def prune_groups(run: Run) -> Iterator[Finding]:
-    """The application's groups that are described no more, and its rules in such groups of
-    others."""
+    """The application's groups that are described no more, and its rules in such groups that
+    stay."""
     described = run.described_rules
     path, key = "/security-groups", "security_groups"
     for group in run.listing(NETWORK, path, key, project_id=run.project):
-        if group["name"] in described or run.is_ours(group):
+        goes = run.is_ours(group) and not run.other_owners(group)
+        if group["name"] in described or goes:
             continue
         for rule in group["security_group_rules"]:
             if run.is_ours(rule):

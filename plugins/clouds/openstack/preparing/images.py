@@ -12,12 +12,12 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, ClassVar
 
-from isoneph.core.errors import InvalidRequest
+from isoneph.core.errors import InvalidRequest, OutcomeUnknown
 from isoneph.core.model import Finding
 from isoneph.plugins.clouds.openstack.api import Api, Deadline
 from isoneph.plugins.clouds.openstack.errors import Conflict
 from isoneph.plugins.clouds.openstack.preparing.description import Entry
-from isoneph.plugins.clouds.openstack.preparing.pruning import Extra, settle_extra
+from isoneph.plugins.clouds.openstack.preparing.pruning import Extra, give_up, settle_extra
 from isoneph.plugins.clouds.openstack.preparing.run import (
     IMAGE,
     Found,
@@ -31,7 +31,8 @@ from isoneph.plugins.clouds.openstack.preparing.values import CHECKSUMS
 _PATCH = {"Content-Type": "application/openstack-images-v2.1-json-patch"}
 #: Where Glance says which digest it keeps it does not have to be this one.
 _OLD_DIGEST = "md5"
-#: Seconds that Glance may take to store an image once all of it has arrived.
+#: Seconds for which Glance may take nothing of an image, and for which it may store it once all
+#: of it has arrived.
 _STORE_SECONDS = 900.0
 _BUSY = "another run may be sending its data; if none is, remove it by hand"
 #: How messages tell that the data are not what ``disk_format`` says.
@@ -105,6 +106,8 @@ class Image(Thing):
                 self.run.api.call("PUT", IMAGE, path, body=upload, deadline=deadline)
             except Conflict:
                 raise Failure(_BUSY) from None
+            except OutcomeUnknown as error:
+                raise Failure(f"{error.message}; run this again to see what arrived") from error
             except InvalidRequest as error:
                 if _WRONG_FORMAT not in error.message:
                     raise
@@ -199,11 +202,5 @@ def prune_images(run: Run) -> Iterator[Finding]:
     described = run.described("images")
     for found in run.listing(IMAGE, "/images", "images", owner=run.project, tag=run.tag):
         if run.tag in found["tags"] and found["name"] not in described:
-            remove = partial(_give_up, run, found)
+            remove = partial(give_up, run, IMAGE, f"/images/{found['id']}", found)
             yield settle_extra(run, Extra(kind=Image.kind, name=found["name"], remove=remove))
-
-
-def _give_up(run: Run, found: Found) -> str:
-    path, others = f"/images/{found['id']}", run.other_owners(found)
-    run.delete(IMAGE, f"{path}/tags/{run.tag}" if others else path)
-    return f"it stays for {', '.join(others)}" if others else ""

@@ -20,6 +20,7 @@ from isoneph.plugins.clouds.openstack.preparing.description import (
 )
 from isoneph.plugins.clouds.openstack.preparing.pruning import (
     Extra,
+    give_up,
     port_users,
     prune_tagged,
     settle_extra,
@@ -162,6 +163,11 @@ class Subnet(Thing):
         """Remove it."""
         self.run.delete(NETWORK, f"/subnets/{found['id']}")
 
+    def complete(self, found: Found) -> Found:
+        """Put our tag on it."""
+        self.run.claim(NETWORK, f"/subnets/{found['id']}", found)
+        return found
+
     def state(self, found: Found) -> Mapping[str, Any]:
         """What of it is described, in the same form."""
         seen = {
@@ -223,31 +229,51 @@ def _prepare_subnets(
         if subnet is not None:
             there[cidr] = subnet
     for found in run.listing(NETWORK, "/subnets", "subnets", network_id=network["id"]):
-        if found["cidr"] not in described:
+        if found["cidr"] not in described and not run.is_of_others(found):
             yield settle_extra(run, _extra_subnet(run, network, found))
     return there
 
 
 def _extra_subnet(run: Run, network: Found, found: Found) -> Extra:
-    ours = run.is_ours(network) or run.is_ours(found)
     return Extra(
         kind=Subnet.kind,
         name=f"{network['name']} {found['cidr']}",
-        remove=partial(run.delete, NETWORK, f"/subnets/{found['id']}"),
+        remove=partial(give_up, run, NETWORK, f"/subnets/{found['id']}", found),
         users=partial(port_users, run, fixed_ips=f"subnet_id={found['id']}"),
-        kept="" if ours else "not described, and not made by isoneph: it stays",
+        kept="" if run.is_ours(found) else "not described, and not made by isoneph: it stays",
     )
 
 
 def prune_networks(run: Run) -> Iterator[Finding]:
     """The application's networks that are described no more, with their subnets, and its
-    subnets in such networks of others."""
+    subnets in such networks that stay."""
     described = run.described("networks")
-    networks = {each["id"]: each for each in run.listing(NETWORK, "/networks", "networks")}
-    for found in run.listing(NETWORK, "/subnets", "subnets", project_id=run.project):
-        network = networks.get(found["network_id"])
-        if network is None or network["name"] in described or run.is_ours(network):
+    listed = run.listing(NETWORK, "/subnets", "subnets", project_id=run.project)
+    subnets = {each["id"]: each for each in listed}
+    kept = partial(_kept, run, subnets)
+    for network in run.listing(NETWORK, "/networks", "networks"):
+        stays = not run.is_ours(network) or run.other_owners(network) or kept(network)
+        if network["name"] in described or not stays:
             continue
-        if run.is_ours(found):
-            yield settle_extra(run, _extra_subnet(run, network, found))
-    yield from prune_tagged(run, Network.kind, "networks", described, users_by="network_id")
+        for found in (subnets[each] for each in network["subnets"] if each in subnets):
+            if run.is_ours(found):
+                yield settle_extra(run, _extra_subnet(run, network, found))
+    yield from prune_tagged(
+        run, Network.kind, "networks", described, users_by="network_id", kept=kept
+    )
+
+
+def _kept(run: Run, subnets: Mapping[str, Found], network: Found) -> str:
+    """Why a network of ours is not removed, as its subnets would be with it; ``subnets`` are
+    the project's, by id."""
+    foreign = [
+        subnets[each]["cidr"] if each in subnets else each
+        for each in network["subnets"]
+        if each not in subnets or not run.is_ours(subnets[each])
+    ]
+    if not foreign or run.other_owners(network):
+        return ""
+    return (
+        f"not described, and isoneph did not make subnet {', '.join(foreign)} in it for "
+        f"{run.preparation.application}: it stays"
+    )

@@ -21,19 +21,19 @@ _NEUTRONS_OWN = ("network:dhcp", "network:distributed", "network:local_ip")
 class Extra:
     """Something that is there and described no more.
 
-    ``remove`` may return a remark; ``users`` names what may keep it from being removed, and
-    ``kept`` says why it is never tried.
+    ``remove`` returns the other applications that it stays for, if any; ``users`` names what may
+    keep it from being removed, and ``kept`` says why it is never tried.
     """
 
     kind: str
     name: str
-    remove: Callable[[], str | None]
+    remove: Callable[[], Sequence[str] | None]
     users: Callable[[], Sequence[str]] = tuple
     kept: str = ""
 
 
 def settle_extra(run: Run, extra: Extra) -> Finding:
-    """Tell of it, or with ``prune`` remove it."""
+    """Tell of it, or with ``prune`` remove it, or release it to others."""
 
     def told(outcome: Outcome, text: str) -> Finding:
         return run.finding(extra.kind, extra.name, outcome, text)
@@ -41,17 +41,18 @@ def settle_extra(run: Run, extra: Extra) -> Finding:
     if extra.kept or not run.prune:
         return told(Outcome.EXTRA, extra.kept or "not described")
     try:
-        text = extra.remove() or ""
+        others = extra.remove()
     except NotFound:
-        text = ""
+        others = None
     except Conflict as error:
         users = [*extra.users()]
         shown = ", ".join(users[:_MOST_USERS]) + (", ..." if len(users) > _MOST_USERS else "")
         return told(Outcome.FAILED, f"in use by {shown}" if users else error.message)
     except REFUSALS as error:
         return told(Outcome.FAILED, error.message)
-    run.logger.info("cloud %s: %s %s removed", run.cloud, extra.kind, extra.name)
-    return told(Outcome.REMOVED, text)
+    outcome = Outcome.RELEASED if others else Outcome.REMOVED
+    run.logger.info("cloud %s: %s %s %s", run.cloud, extra.kind, extra.name, outcome)
+    return told(outcome, f"it stays for {', '.join(others)}" if others else "")
 
 
 def prune_tagged(
@@ -62,11 +63,12 @@ def prune_tagged(
     *,
     users_by: str,
     first: Callable[[Found], None] | None = None,
+    kept: Callable[[Found], str] = lambda _: "",
 ) -> Iterator[Finding]:
     """What in a collection of Neutron's has the application's tag and is not ``described``.
 
     ``users_by`` is the filter of ports that tells who uses a thing; ``first`` is called before
-    one is removed.
+    one is given up, and ``kept`` says why one is not.
     """
     path = f"/{collection.replace('_', '-')}"
     try:
@@ -79,22 +81,27 @@ def prune_tagged(
             extra = Extra(
                 kind=kind,
                 name=found["name"],
-                remove=partial(_give_up, run, f"{path}/{found['id']}", found, first),
+                remove=partial(give_up, run, NETWORK, f"{path}/{found['id']}", found, first),
                 users=partial(port_users, run, **{users_by: found["id"]}),
+                kept=kept(found),
             )
             yield settle_extra(run, extra)
 
 
-def _give_up(run: Run, path: str, found: Found, first: Callable[[Found], None] | None) -> str:
-    """Remove it, or only our tag while other applications want it."""
+def give_up(
+    run: Run,
+    service: str,
+    path: str,
+    found: Found,
+    first: Callable[[Found], None] | None = None,
+) -> Sequence[str]:
+    """Remove something, or only our tag while other applications want it; returns these.
+    ``first`` is called before."""
     others = run.other_owners(found)
-    if others:
-        run.delete(NETWORK, f"{path}/tags/{run.tag}")
-        return f"it stays for {', '.join(others)}"
     if first is not None:
         first(found)
-    run.delete(NETWORK, path)
-    return ""
+    run.delete(service, f"{path}/tags/{run.tag}" if others else path)
+    return others
 
 
 def port_users(run: Run, **filters: str) -> list[str]:

@@ -13,7 +13,12 @@ from isoneph.core.model import Finding, Outcome
 from isoneph.plugins.clouds.openstack.preparing.description import Entry
 from isoneph.plugins.clouds.openstack.preparing.networks import Subnets
 from isoneph.plugins.clouds.openstack.preparing.pruning import Extra, prune_tagged, settle_extra
-from isoneph.plugins.clouds.openstack.preparing.run import NETWORK, Found, Run
+from isoneph.plugins.clouds.openstack.preparing.run import (
+    NETWORK,
+    Found,
+    Run,
+    is_made_by_isoneph,
+)
 from isoneph.plugins.clouds.openstack.preparing.things import Failure, Thing, settle
 
 _INTERFACES = (
@@ -148,22 +153,43 @@ def prepare_routers(run: Run, subnets: Subnets) -> Iterator[Finding]:
 
 def _extra_interfaces(run: Run, router: Found, described: set[str]) -> Iterator[Finding]:
     for port in interfaces_of(run, router):
-        for subnet_id in sorted({ip["subnet_id"] for ip in port["fixed_ips"]} - described):
-            network = run.get(NETWORK, f"/networks/{port['network_id']}", "network")
-            if run.is_ours(network):
-                subnet = run.get(NETWORK, f"/subnets/{subnet_id}", "subnet")
-                yield settle_extra(
-                    run,
-                    Extra(
-                        kind=Interface.kind,
-                        name=f"{router['name']} {network['name']} {subnet['cidr']}",
-                        remove=partial(detach, run, router, subnet_id),
-                    ),
-                )
+        ids = {ip["subnet_id"] for ip in port["fixed_ips"]} - described
+        for network, subnet in _ours(run, port["network_id"], ids):
+            yield settle_extra(run, _extra_interface(run, router, network, subnet))
+
+
+def _ours(run: Run, network_id: str, subnet_ids: set[str]) -> Iterator[tuple[Found, Found]]:
+    """Those subnets of a network that are the application's, if the network is; each with it."""
+    for subnet_id in sorted(subnet_ids):
+        network = run.get(NETWORK, f"/networks/{network_id}", "network")
+        if run.is_ours(network):
+            subnet = run.get(NETWORK, f"/subnets/{subnet_id}", "subnet")
+            if run.is_ours(subnet):
+                yield network, subnet
+
+
+def _extra_interface(run: Run, router: Found, network: Found, subnet: Found) -> Extra:
+    others = _others_with(run, router, network)
+    return Extra(
+        kind=Interface.kind,
+        name=f"{router['name']} {network['name']} {subnet['cidr']}",
+        remove=partial(detach, run, router, subnet["id"]),
+        kept=f"not described, and {', '.join(others)} may want it: it stays" if others else "",
+    )
+
+
+def _others_with(run: Run, router: Found, network: Found) -> list[str]:
+    """The other applications that may describe the network to be on the router, of which there
+    is no mark: those that have both."""
+    others = run.other_owners(network)
+    if is_made_by_isoneph(router):
+        others = [each for each in others if each in run.other_owners(router)]
+    return others
 
 
 def prune_routers(run: Run) -> Iterator[Finding]:
-    """The application's routers that are described no more, first taken off its networks."""
+    """The application's routers that are described no more, first taken off those networks that
+    are its alone."""
     return prune_tagged(
         run,
         Router.kind,
@@ -176,6 +202,7 @@ def prune_routers(run: Run) -> Iterator[Finding]:
 
 def _detach_ours(run: Run, router: Found) -> None:
     for port in interfaces_of(run, router):
-        if run.is_ours(run.get(NETWORK, f"/networks/{port['network_id']}", "network")):
-            for ip in port["fixed_ips"]:
-                detach(run, router, ip["subnet_id"])
+        ids = {ip["subnet_id"] for ip in port["fixed_ips"]}
+        for network, subnet in _ours(run, port["network_id"], ids):
+            if not _others_with(run, router, network):
+                detach(run, router, subnet["id"])

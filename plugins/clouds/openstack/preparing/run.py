@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from isoneph.plugins.clouds.openstack.preparing.description import Entry, on_clo
 
 #: How messages tell that the user's role does not allow something.
 _REFUSED = " with 403"
+_MARK = re.compile(rf"made by isoneph \({TAG_APPLICATION}=(?P<application>.+)\)")
 #: What the cloud knows of one thing: the JSON of its API.
 Found = dict[str, Any]
 
@@ -55,7 +57,7 @@ class Run:
     @cached_property
     def project(self) -> str:
         """The id of the project that everything is made in."""
-        return self.api.project_id or ""
+        return self.api.project_id(self.api.deadline()) or ""
 
     @property
     def tag(self) -> str:
@@ -118,11 +120,12 @@ class Run:
             ) from error
 
     def is_ours(self, found: Found) -> bool:
-        """Whether isoneph made it for this application: by its tags, else by its description."""
-        tags = found.get("tags", ())
-        if any(tag.startswith(tag_of("")) for tag in tags):
-            return self.tag in tags
-        return found.get("description") == self.mark
+        """Whether isoneph made it for this application, or for others and this one wants it."""
+        return self.preparation.application in _owners(found)
+
+    def is_of_others(self, found: Found) -> bool:
+        """Whether isoneph made it for other applications, and this one does not want it."""
+        return is_made_by_isoneph(found) and not self.is_ours(found)
 
     def claim(self, service: str, path: str, found: Found) -> None:
         """Put our tag on what isoneph made, if it is not there yet."""
@@ -131,16 +134,21 @@ class Run:
 
     def other_owners(self, found: Found) -> list[str]:
         """The other applications that want it to be there."""
-        return [
-            tag.removeprefix(tag_of(""))
-            for tag in found.get("tags", ())
-            if tag.startswith(tag_of("")) and tag != self.tag
-        ]
+        return [each for each in _owners(found) if each != self.preparation.application]
 
 
 def tag_of(application: str) -> str:
     """The tag that says that ``application`` wants something to be there."""
     return f"{TAG_APPLICATION}={application}"
+
+
+def _owners(found: Found) -> list[str]:
+    """The applications that want it to be there: by its tags, else by its description."""
+    tagged = [
+        tag.removeprefix(tag_of("")) for tag in found.get("tags", ()) if tag.startswith(tag_of(""))
+    ]
+    made_for = _MARK.fullmatch(found.get("description") or "")
+    return tagged or ([made_for["application"]] if made_for else [])
 
 
 def is_made_by_isoneph(found: Found) -> bool:

@@ -279,6 +279,27 @@ def test_broken_off_each_cloud_ends_with_what_it_is_at(
         honest(self, stop)
 
     monkeypatch.setattr(preparing._Run, "carry_out", interrupt)
-    assert isoneph("cloud", "prepare", "mme").code == 130
+    result = isoneph("cloud", "prepare", "mme", "-f", "json")
+    assert (result.code, rows(result.out)) == (130, ["uniform house red made"])
+    assert result.err == (
+        "isoneph: interrupted; run it again to go on\n"
+        "isoneph: quebec: broken off\n"
+        "isoneph: uniform: 1 made, broken off\n"
+    )
     assert world.there == {"uniform": {"red"}}
     assert world.open == []
+
+
+def test_broken_off_a_check_does_not_say_that_it_has_failed(
+    isoneph: Isoneph, site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = preparing._Run.carry_out
+
+    def interrupt(self: Any, stop: threading.Event) -> None:
+        honest(self, stop)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(preparing._Run, "carry_out", interrupt)
+    result = isoneph("cloud", "prepare", "mme", "--check", "--cloud", "quebec", "-f", "json")
+    assert (result.code, len(rows(result.out))) == (130, 2)
+    assert result.err.endswith("isoneph: quebec: 2 missing\n")

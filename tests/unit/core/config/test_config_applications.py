@@ -120,6 +120,35 @@ def test_what_is_prepared_is_described_to_the_driver(directory: Directory) -> No
     }
 
 
+BOTH_FAKE = "clouds: {uniform: {driver: fake}, quebec: {driver: fake}}"
+
+
+@pytest.mark.parametrize(
+    ("clouds", "used"),
+    [
+        ("", ""),
+        ("\t", ""),
+        ("clouds: [uniform, quebec]", ""),
+        ("clouds: {uniform: 3, quebec: {driver: fake}}", ""),
+        ("clouds: {uniform: {driver: fkae}, quebec: {driver: fake}}", ""),
+        ("clouds: {uniform: {driver: fkae}, quebec: {driver: fkae}}", ""),
+        (BOTH_FAKE, "clouds: [unifrom, quebec]"),
+        (BOTH_FAKE, "clouds: [unifrom]"),
+        (BOTH_FAKE, "clouds: uniform"),
+        (BOTH_FAKE, "clouds: [[uniform], quebec]"),
+    ],
+)
+def test_what_is_prepared_is_not_blamed_for_what_is_wrong_with_the_clouds(
+    directory: Directory, clouds: str, used: str
+) -> None:
+    described = "{fake: {networks: {mgmt: {pools: {uniform: a, quebec: b}}}}}"
+    directory.write("clouds.yaml", clouds)
+    directory.write("applications/mme.yaml", f"{used}\n{TYPES}prepare: {described}\n")
+    problems = directory.problems()
+    assert problems
+    assert not [problem for problem in problems if "prepare" in problem]
+
+
 @pytest.mark.parametrize(("text", "problems"), cases("broken_applications.txt"))
 def test_broken_applications(directory: Directory, text: str, problems: list[str]) -> None:
     directory.write("applications/mme.yaml", text)

@@ -252,6 +252,8 @@ def test_every_request_of_a_block_ends_at_its_deadline(
     assert timeouts == [(8.0, 8.0), (4.0, 4.0)]
     session.get(f"{cloud.url}/v3")
     assert timeouts[-1] == (CONNECT_TIMEOUT, 30.0)
+    session.get(f"{cloud.url}/v3", timeout=900.0)
+    assert timeouts[-1] == (900.0, 900.0)
 
 
 def test_a_deadline_is_of_one_thread_only(cloud: StubCloud) -> None:

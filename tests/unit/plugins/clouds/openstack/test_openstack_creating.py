@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from fake_openstack import FakeApi, ident
+from isoneph.core import identity
 from isoneph.core.errors import (
     InvalidRequest,
     OutcomeUnknown,
@@ -250,6 +251,48 @@ def test_a_floating_ip_goes_with_its_vm(listed: bool) -> None:
         cloud.list_vms("mme")
     cloud.delete_vm(vm)
     assert bool(api.floating_ips) is not listed, "one not known is left for the look at leftovers"
+
+
+@pytest.mark.parametrize("description", ["", "isoneph vm {other} of mme", "isoneph vm {id} of hss"])
+def test_only_what_carries_the_mark_of_the_vm_goes_with_it(
+    api: FakeApi, cloud: OpenstackCloud, description: str
+) -> None:
+    """Whoever may use the project may edit the metadata of its servers."""
+    vm = cloud.create_vm(request_for(**FLOATING))
+    said = description.format(id=vm.id, other=identity.new_id())
+    theirs = api.add_port(description=said)
+    address = {"id": ident(), "port_id": theirs["id"], "description": said}
+    api.floating_ips[address["id"]] = address
+    api.servers[vm.cloud_id]["metadata"] |= {
+        "isoneph-port": theirs["id"],
+        "isoneph-floating-ip": address["id"],
+    }
+    cloud.list_vms("mme")
+    cloud.delete_vm(vm)
+    assert theirs["id"] in api.ports
+    assert address["id"] in api.floating_ips
+
+
+@pytest.mark.parametrize("named", ["", "../networks", "nothing"])
+def test_metadata_that_names_no_port_holds_no_delete_up(
+    api: FakeApi, cloud: OpenstackCloud, named: str
+) -> None:
+    vm = cloud.create_vm(request_for())
+    api.servers[vm.cloud_id]["metadata"] |= {"isoneph-port": named, "isoneph-floating-ip": named}
+    ports = set(api.ports)
+    cloud.list_vms("mme")
+    cloud.delete_vm(vm)
+    assert set(api.ports) == ports
+
+
+def test_a_port_that_cannot_be_looked_at_is_left_for_later(
+    api: FakeApi, cloud: OpenstackCloud
+) -> None:
+    vm = cloud.create_vm(request_for(**FLOATING))
+    api.faults["GET /ports"] = [Unreachable("Neutron is slow")]
+    cloud.delete_vm(vm)
+    assert not api.floating_ips
+    assert len(api.ports) == 2
 
 
 def test_after_a_refusal_no_port_is_left(api: FakeApi, cloud: OpenstackCloud) -> None:

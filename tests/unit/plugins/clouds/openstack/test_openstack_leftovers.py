@@ -166,9 +166,10 @@ def test_a_server_that_cannot_be_asked_for_keeps_its_port(
 ) -> None:
     vm = cloud.create_vm(request_for())
     api.kill(vm.cloud_id)
-    api.faults["GET /servers/ID"] = [Unreachable("its cell is down")] * 2
-    assert look(cloud, api) == []
-    assert kinds(look(cloud, api)) == ["port", "port"]
+    for process, asks in ((cloud, 1), (make_driver(api), 2)):  # who never saw it asks for each
+        api.faults["GET /servers/ID"] = [Unreachable("its cell is down")] * asks
+        assert look(process, api) == []
+        assert kinds(look(process, api)) == ["port", "port"]
 
 
 def test_another_vm_of_the_same_id_protects_nothing(api: FakeApi, cloud: OpenstackCloud) -> None:
@@ -345,12 +346,53 @@ def test_a_boot_volume_that_somebody_took_over_stays(api: FakeApi, cloud: Openst
 
 
 def test_a_mark_that_fails_is_tried_again(api: FakeApi, cloud: OpenstackCloud) -> None:
-    _, volume = server_with_volume(api, goes=True)
+    vm, volume = server_with_volume(api, goes=True)
     api.faults["POST /volumes/ID/metadata"] = [Unreachable("down")]
     assert look(cloud, api) == []
     assert volume["metadata"] == {}
     assert look(cloud, api) == []
-    assert set(volume["metadata"]) == {"isoneph-application", "isoneph-id", "isoneph-server"}
+    assert volume["metadata"] == {
+        "isoneph-application": vm.application,
+        "isoneph-id": vm.id,
+        "isoneph-server": vm.cloud_id,
+        "isoneph-volume": volume["id"],
+    }
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_a_boot_volume_that_is_to_stay_after_all_does(
+    api: FakeApi, cloud: OpenstackCloud, *, answers: bool
+) -> None:
+    """Nova lets that be changed while the server is there."""
+    vm, volume = server_with_volume(api, goes=True)
+    volume["metadata"]["theirs"] = "too"
+    assert look(cloud, api) == []
+    (attached,) = api.servers[vm.cloud_id]["os-extended-volumes:volumes_attached"]
+    attached["delete_on_termination"] = False
+    if not answers:
+        api.faults["DELETE /volumes/ID/metadata/isoneph-volume"] = [Unreachable("down")]
+        assert look(cloud, api) == []
+    for _ in range(2):
+        assert look(cloud, api) == []
+    assert "isoneph-volume" not in volume["metadata"]
+    assert volume["metadata"]["theirs"] == "too"
+    assert api.calls["DELETE /volumes/ID/metadata/isoneph-volume"] == (1 if answers else 2)
+    api.kill(vm.cloud_id)
+    api.ports.clear()
+    volume |= {"attachments": [], "status": "available"}
+    assert look(cloud, api) == []
+
+
+def test_a_mark_on_another_volume_proves_nothing(api: FakeApi, cloud: OpenstackCloud) -> None:
+    """Cinder restores the metadata with the data of a backup, into any volume."""
+    vm, volume = server_with_volume(api, goes=True)
+    assert look(cloud, api) == []
+    restored = api.add_volume(metadata=dict(volume["metadata"]))
+    api.kill(vm.cloud_id)
+    api.ports.clear()
+    del api.volumes[volume["id"]]
+    assert look(cloud, api) == []
+    assert restored["id"] in api.volumes
 
 
 # Looking and removing.

@@ -6,13 +6,16 @@ from typing import Any
 
 import pytest
 
-from fake_openstack import BOOT_SECONDS, FakeApi
+from fake_openstack import BOOT_SECONDS, DELETE_SECONDS, FakeApi
+from isoneph.core.errors import Unreachable
 from isoneph.core.model import VmState
 from isoneph.plugins.clouds.openstack import OpenstackCloud, servers
 from isoneph.plugins.clouds.openstack.records import addresses_of, state_of, vm_of
+from isoneph.plugins.clouds.openstack.servers import SEEK_PAUSE, SEEK_SECONDS
 from openstack_drivers import make_driver, request_for
 
 LISTING = "GET /servers/detail"
+BY_ID = "GET /servers/ID"
 
 
 @pytest.fixture
@@ -141,7 +144,17 @@ def test_callers_at_once_share_a_listing(api: FakeApi, cloud: OpenstackCloud) ->
     assert 2 <= api.calls[LISTING] <= 4
 
 
-def test_a_vm_in_a_cell_that_is_down_is_unknown(api: FakeApi, cloud: OpenstackCloud) -> None:
+@pytest.mark.parametrize(
+    ("version", "page", "told"),
+    [((2, 103), 1000, True), ((2, 103), 2, False), ((2, 60), 1000, False)],
+)
+def test_a_vm_in_a_cell_that_is_down_is_unknown(
+    version: tuple[int, int], page: int, *, told: bool
+) -> None:
+    api = FakeApi(version=version, page=page)
+    cloud = make_driver(api)
+    for _ in range(2):
+        api.add_server()
     vm = cloud.create_vm(request_for(networks=["net"]))
     api.clock.advance(BOOT_SECONDS)
     (before,) = cloud.list_vms("mme")
@@ -149,10 +162,106 @@ def test_a_vm_in_a_cell_that_is_down_is_unknown(api: FakeApi, cloud: OpenstackCl
     (listed,) = cloud.list_vms("mme")
     assert listed.state is VmState.UNKNOWN
     assert (listed.id, listed.name, listed.addresses) == (vm.id, vm.name, before.addresses)
-    got = cloud.get_vm(before)
+    assert cloud.list_vms("mme") == [listed], "and stays so"
+    assert api.calls[BY_ID] == (0 if told else 1), "and is not asked for each time"
+    api.clock.advance(SEEK_PAUSE)
+    cloud.list_vms("mme")
+    assert api.calls[BY_ID] == (0 if told else 2)
+    api.down.clear()
+    assert cloud.list_vms("mme") == [before]
+
+
+def test_a_vm_in_a_cell_that_is_down_is_unknown_by_its_id_too(
+    api: FakeApi, cloud: OpenstackCloud
+) -> None:
+    vm = cloud.create_vm(request_for())
+    api.down.add(vm.cloud_id)
+    got = cloud.get_vm(vm)
     assert got is not None
     assert got.state is VmState.UNKNOWN
-    assert make_driver(api).list_vms("mme") == [], "who never saw it cannot know whose it is"
+
+
+def test_vms_that_nobody_has_seen_before_their_cell_went_down(
+    api: FakeApi, cloud: OpenstackCloud
+) -> None:
+    vm, neighbour = cloud.create_vm(request_for()), cloud.create_vm(request_for())
+    api.down.add(vm.cloud_id)
+    started_now = make_driver(api)
+    with pytest.raises(Unreachable, match=r"a cell of Nova\) is down; .* \(servers: 1\)"):
+        started_now.list_vms("mme")
+    assert started_now.get_vm(neighbour) is not None, "what is asked by id is as certain as ever"
+    assert started_now.get_limits()["instances"].used == 2
+    api.down.clear()
+    assert len(started_now.list_vms("mme")) == 2
+
+
+def test_servers_of_others_in_a_cell_that_is_down_are_known_as_such(
+    api: FakeApi, cloud: OpenstackCloud
+) -> None:
+    vm, other = cloud.create_vm(request_for()), api.add_server()
+    cloud.list_vms("mme")
+    api.down.add(other["id"])
+    for _ in range(2):
+        assert [found.id for found in cloud.list_vms("mme")] == [vm.id]
+    assert api.calls[BY_ID] == 0
+
+
+def test_what_vanished_is_gone_when_nova_says_so(api: FakeApi, cloud: OpenstackCloud) -> None:
+    vm, hidden = cloud.create_vm(request_for()), cloud.create_vm(request_for())
+    api.kill(vm.cloud_id)
+    server = api.servers.pop(hidden.cloud_id)
+
+    def show(name: str) -> None:
+        if name == BY_ID:
+            api.servers[hidden.cloud_id] = server
+
+    api.before = show
+    for _ in range(3):
+        assert [found.id for found in cloud.list_vms("mme")] == [hidden.id]
+    assert api.calls[BY_ID] == 2, "each is asked for once"
+
+
+def test_what_we_deleted_is_not_asked_for(api: FakeApi, cloud: OpenstackCloud) -> None:
+    seen_deleting, not_seen, deleted_by_others = (cloud.create_vm(request_for()) for _ in range(3))
+    cloud.list_vms("mme")
+    cloud.delete_vm(seen_deleting)
+    api.delete_server(deleted_by_others.cloud_id, body=None, params={})
+    states = {vm.id: vm.state for vm in cloud.list_vms("mme")}
+    assert states[seen_deleting.id] is states[deleted_by_others.id] is VmState.DELETING
+    cloud.delete_vm(not_seen)
+    api.clock.advance(DELETE_SECONDS)
+    assert cloud.list_vms("mme") == []
+    assert api.calls[BY_ID] == 0
+
+
+def test_few_of_many_that_vanished_are_asked_for_at_once(
+    api: FakeApi, cloud: OpenstackCloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(servers, "MOST_SOUGHT", 2)
+    made = [cloud.create_vm(request_for()) for _ in range(5)]
+    gone = made[3:]
+    for vm in gone:
+        api.kill(vm.cloud_id)
+    api.version = (2, 60)
+    api.down.update(api.servers)
+    left = []
+    for _ in range(3):
+        listed = cloud.list_vms("mme")
+        assert {vm.state for vm in listed} == {VmState.UNKNOWN}
+        left.append(len(listed))
+        api.clock.advance(SEEK_PAUSE)
+    assert left == [5, 4, 3], "those that nobody could tell of are asked for again last"
+
+
+def test_a_slow_nova_holds_a_listing_up_for_moments_only(
+    api: FakeApi, cloud: OpenstackCloud
+) -> None:
+    for _ in range(5):
+        api.kill(cloud.create_vm(request_for()).cloud_id)
+    api.before = lambda name: api.clock.advance(SEEK_SECONDS / 2 if name == BY_ID else 0.0)
+    begun = api.clock.monotonic()
+    assert len(cloud.list_vms("mme")) == 3
+    assert api.clock.monotonic() - begun == SEEK_SECONDS
 
 
 def test_get_takes_only_what_has_the_vms_tags(api: FakeApi, cloud: OpenstackCloud) -> None:
@@ -169,4 +278,7 @@ def test_what_is_remembered_is_bounded(
     monkeypatch.setattr(servers, "MOST_REMEMBERED", 2)
     made = [cloud.create_vm(request_for()) for _ in range(3)]
     api.down.update(api.servers)
+    with pytest.raises(Unreachable, match="servers: 1"):
+        cloud.list_vms("mme")
+    api.kill(made[0].cloud_id)
     assert {vm.id for vm in cloud.list_vms("mme")} == {made[1].id, made[2].id}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from fake_project import FakeProject
@@ -60,6 +62,26 @@ def test_a_rule_by_any_other_name_is_the_same(project: FakeProject) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("rule", "sent"),
+    [
+        ("{protocol: tcp, ports: 1-65535}", {"port_range_min": 1, "port_range_max": 65535}),
+        ("{protocol: icmp, from: 'fd00::/64'}", {"protocol": "icmp"}),
+        ("{protocol: 1, ethertype: IPv6}", {"protocol": "1"}),
+    ],
+)
+def test_a_rule_is_known_again_in_neutron_s_own_form(
+    project: FakeProject, rule: str, sent: dict[str, Any]
+) -> None:
+    text = f"security_groups: {{web: [{rule}]}}"
+    assert len(told(prepared(project, text))) == 2
+    (ours,) = project.rules("web")[2:]
+    assert told(prepared(project, text, prune=True)) == []
+    ours |= sent  # a Neutron that keeps it as it was sent
+    assert told(prepared(project, text, prune=True)) == []
+    assert project.rules("web")[2:] == [ours]
+
+
 def test_a_missing_rule_is_named_and_added(project: FakeProject) -> None:
     prepared(project, GROUPS)
     project.items["security-group-rules"].remove(project.rules("redis")[3])
@@ -106,6 +128,18 @@ def test_our_rules_in_a_group_described_no_more_go_with_prune(project: FakeProje
     assert told(prepared(project, "{}")) == [f"extra {name}: not described"]
     assert told(prepared(project, "{}", prune=True)) == [f"removed {name}"]
     assert len(project.rules("default")) == 5
+
+
+def test_our_rules_in_a_group_that_stays_for_another_application_go_with_it(
+    project: FakeProject,
+) -> None:
+    prepared(project, "security_groups: {web: [{protocol: tcp}]}")
+    prepared(project, "security_groups: {web: []}", application="web")
+    assert told(prepared(project, "{}", prune=True)) == [
+        "removed security group rule web: ingress tcp from anywhere",
+        "released security group web: it stays for web",
+    ]
+    assert told(prepared(project, "{}", prune=True)) == []
 
 
 def test_rules_of_another_application_are_its_business(project: FakeProject) -> None:

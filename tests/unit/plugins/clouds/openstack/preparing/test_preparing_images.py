@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fake_project import OTHER, OWN, FakeProject
-from isoneph.core.errors import InvalidRequest
+from isoneph.core.errors import InvalidRequest, OutcomeUnknown
 from isoneph.core.model import Outcome
 from isoneph.plugins.clouds.openstack.errors import Conflict
 from preparations import prepared, told
@@ -76,6 +76,17 @@ def test_a_file_of_another_format(project: FakeProject, file: Path) -> None:
     ]
     assert told(prepared(project, image(file))) == ["failed image worker: x"]
     assert told(prepared(project, image(file))) == ["made image worker"]
+
+
+def test_an_upload_in_doubt_fails_alone(project: FakeProject, file: Path) -> None:
+    lost = OutcomeUnknown("no answer from Glance")
+    project.before["PUT /images"] = [lambda: _raise(lost)]
+    text = f"{image(file)}\nkeypairs: {{ops: {{public_key: {KEY}}}}}"
+    assert told(prepared(project, text)) == [
+        "made keypair ops",
+        "failed image worker: no answer from Glance; run this again to see what arrived",
+    ]
+    assert told(prepared(project, text)) == ["made image worker"]
 
 
 def test_an_empty_image_of_somebody_else_is_not_filled(project: FakeProject, file: Path) -> None:
@@ -171,7 +182,7 @@ def test_images_described_no_more(project: FakeProject, file: Path) -> None:
     project.add_image("theirs", DATA, owner=OTHER, tags=["isoneph-application=mme"])
     prepared(project, image(file), application="web")
     assert told(prepared(project, "{}")) == ["extra image worker: not described"]
-    assert told(prepared(project, "{}", prune=True)) == ["removed image worker: it stays for web"]
+    assert told(prepared(project, "{}", prune=True)) == ["released image worker: it stays for web"]
     assert told(prepared(project, "{}", application="web", prune=True)) == ["removed image worker"]
     assert [each["name"] for each in project.images] == ["theirs"]
 

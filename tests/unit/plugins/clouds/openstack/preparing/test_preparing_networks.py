@@ -1,4 +1,4 @@
-"""Networks, subnets and routers: made, compared, changed where that can be, and pruned."""
+"""Networks and subnets: made, compared, changed where that can be, and pruned."""
 
 from __future__ import annotations
 
@@ -29,12 +29,6 @@ networks:
     subnets:
       10.2.0.0/24: {gateway: none}
 """
-ROUTED = """
-networks:
-  openstack: {router: gateway, subnets: {10.1.0.0/24: {}}}
-routers:
-  gateway: {external: public}
-"""
 
 
 @pytest.fixture
@@ -59,17 +53,6 @@ def test_a_tenant_network_is_made_once_and_says_whose_it_is(project: FakeProject
     again = prepared(project, TENANT)
     assert {each.outcome for each in again} == {Outcome.RIGHT}
     assert {name: project.calls[name] for name in posts} == before
-
-
-def test_a_check_tells_and_changes_nothing(project: FakeProject) -> None:
-    findings = prepared(project, ROUTED, change=False)
-    assert told(findings) == [
-        "missing network openstack",
-        "missing subnet openstack 10.1.0.0/24",
-        "missing router gateway",
-        "missing router interface gateway openstack 10.1.0.0/24",
-    ]
-    assert all(name.startswith("GET") for name in project.calls)
 
 
 def test_what_differs_is_named_and_set_right(project: FakeProject) -> None:
@@ -235,14 +218,102 @@ def test_what_two_applications_want_stays_for_the_other(project: FakeProject) ->
     prepared(project, TENANT)
     prepared(project, TENANT, application="web")
     network = project.the("networks", "openstack")
-    assert network["tags"] == [TAG, "isoneph-application=web"]
+    (subnet,) = project.items["subnets"]
+    assert network["tags"] == subnet["tags"] == [TAG, "isoneph-application=web"]
     assert told(prepared(project, "{}", prune=True)) == [
-        "removed network openstack: it stays for web"
+        "released subnet openstack 10.1.0.0/24: it stays for web",
+        "released network openstack: it stays for web",
     ]
-    assert network["tags"] == ["isoneph-application=web"]
+    assert network["tags"] == subnet["tags"] == ["isoneph-application=web"]
+    assert told(prepared(project, "{}", prune=True)) == []
     assert told(prepared(project, "{}", application="web", prune=True)) == [
         "removed network openstack"
     ]
+
+
+TWO_SUBNETS = "networks: {n: {subnets: {10.1.0.0/24: {}, 10.2.0.0/24: {}}}}"
+ONE_SUBNET = "networks: {n: {subnets: {10.1.0.0/24: {}}}}"
+
+
+def test_a_subnet_that_only_another_application_wants_is_its_business(
+    project: FakeProject,
+) -> None:
+    prepared(project, ONE_SUBNET)
+    prepared(project, TWO_SUBNETS, application="web")
+    assert told(prepared(project, ONE_SUBNET, prune=True)) == []
+    for subnet in project.items["subnets"]:  # and one whose maker broke off before its tag
+        subnet["tags"].clear()
+    assert told(prepared(project, ONE_SUBNET, prune=True)) == []
+    assert len(project.items["subnets"]) == 2
+
+
+def test_a_subnet_stays_until_the_last_application_gives_it_up(project: FakeProject) -> None:
+    for application in ("mme", "web"):
+        prepared(project, TWO_SUBNETS, application=application)
+    name = "subnet n 10.2.0.0/24"
+    assert told(prepared(project, ONE_SUBNET)) == [f"extra {name}: not described"]
+    assert told(prepared(project, ONE_SUBNET, prune=True)) == [
+        f"released {name}: it stays for web",
+    ]
+    assert told(prepared(project, ONE_SUBNET, prune=True)) == []
+    pruned = told(prepared(project, ONE_SUBNET, application="web", prune=True))
+    assert pruned == [f"removed {name}"]
+    assert [subnet["cidr"] for subnet in project.items["subnets"]] == ["10.1.0.0/24"]
+
+
+def test_our_own_subnet_in_a_network_of_two_applications_goes_in_the_same_run(
+    project: FakeProject,
+) -> None:
+    prepared(project, TWO_SUBNETS)
+    prepared(project, ONE_SUBNET, application="web")
+    assert told(prepared(project, "{}", prune=True)) == [
+        "released subnet n 10.1.0.0/24: it stays for web",
+        "removed subnet n 10.2.0.0/24",
+        "released network n: it stays for web",
+    ]
+    assert told(prepared(project, "{}", prune=True)) == []
+    assert [subnet["cidr"] for subnet in project.items["subnets"]] == ["10.1.0.0/24"]
+
+
+@pytest.mark.parametrize("maker", [OWN, OTHER])
+def test_a_subnet_that_somebody_put_into_our_network_stays_and_so_does_the_network(
+    project: FakeProject, maker: str
+) -> None:
+    prepared(project, ONE_SUBNET)
+    theirs = project.add(
+        "subnets",
+        network_id=project.the("networks", "n")["id"],
+        cidr="10.2.0.0/24",
+        gateway_ip=None,
+        project_id=maker,
+    )
+    seen = maker == OWN
+    extra = "extra subnet n 10.2.0.0/24: not described, and not made by isoneph: it stays"
+    assert told(prepared(project, ONE_SUBNET, prune=True)) == ([extra] if seen else [])
+    stays = (
+        "extra network n: not described, and isoneph did not make subnet "
+        f"{theirs['cidr'] if seen else theirs['id']} in it for mme: it stays"
+    )
+    ours = "subnet n 10.1.0.0/24"
+    assert told(prepared(project, "{}")) == [f"extra {ours}: not described", stays]
+    assert told(prepared(project, "{}", prune=True)) == [f"removed {ours}", stays]
+    assert project.items["subnets"] == [theirs]
+    project.items["subnets"].clear()
+    assert told(prepared(project, "{}", prune=True)) == ["removed network n"]
+
+
+def test_somebody_s_subnet_does_not_keep_a_network_that_stays_for_others_ours(
+    project: FakeProject,
+) -> None:
+    prepared(project, ONE_SUBNET)
+    prepared(project, ONE_SUBNET, application="web")
+    network = project.the("networks", "n")
+    project.add("subnets", network_id=network["id"], cidr="10.2.0.0/24", gateway_ip=None)
+    assert told(prepared(project, "{}", prune=True)) == [
+        "released subnet n 10.1.0.0/24: it stays for web",
+        "released network n: it stays for web",
+    ]
+    assert network["tags"] == ["isoneph-application=web"]
 
 
 def test_a_run_that_broke_off_before_it_left_its_tag_is_made_up_for(project: FakeProject) -> None:
@@ -253,71 +324,3 @@ def test_a_run_that_broke_off_before_it_left_its_tag_is_made_up_for(project: Fak
     assert network["tags"] == []
     prepared(project, TENANT)
     assert network["tags"] == [TAG]
-
-
-def test_a_router_leads_out_and_has_the_subnets(project: FakeProject) -> None:
-    public = project.add("networks", name="public", project_id=OTHER, **{"router:external": True})
-    assert told(prepared(project, ROUTED)) == [
-        "made network openstack",
-        "made subnet openstack 10.1.0.0/24",
-        "made router gateway",
-        "made router interface gateway openstack 10.1.0.0/24",
-    ]
-    router = project.the("routers", "gateway")
-    assert router["external_gateway_info"] == {"network_id": public["id"]}
-    assert told(prepared(project, ROUTED)) == []
-
-
-def test_a_router_that_leads_elsewhere_is_led_back(project: FakeProject) -> None:
-    for name in ("public", "other"):
-        project.add("networks", name=name, project_id=OTHER, **{"router:external": True})
-    prepared(project, ROUTED)
-    router = project.the("routers", "gateway")
-    router["external_gateway_info"] = {"network_id": project.the("networks", "other")["id"]}
-    assert told(prepared(project, ROUTED, change=False)) == [
-        "differs router gateway: external is other, should be public"
-    ]
-    assert told(prepared(project, ROUTED)) == [
-        "changed router gateway: external was other, now public"
-    ]
-    router["external_gateway_info"] = None
-    assert told(prepared(project, ROUTED)) == [
-        "changed router gateway: external was none, now public"
-    ]
-
-
-def test_a_router_without_its_external_network(project: FakeProject) -> None:
-    findings = told(prepared(project, ROUTED))
-    assert findings[-1] == (
-        "failed router gateway: there are 0 external networks 'public'; expected one"
-    )
-
-
-def test_our_networks_leave_a_router_that_they_are_described_no_more_on(
-    project: FakeProject,
-) -> None:
-    both = ROUTED.replace("{external: public}", "{}")
-    prepared(project, both)
-    foreign = project.add("networks", name="foreign")
-    subnet = project.add("subnets", network_id=foreign["id"], cidr="10.5.0.0/24", gateway_ip="a")
-    router = project.the("routers", "gateway")
-    path = f"/routers/{router['id']}/add_router_interface"
-    project.member.call("PUT", "network", path, body={"subnet_id": subnet["id"]})
-    off = both.replace("router: gateway, ", "")
-    gone = "router interface gateway openstack 10.1.0.0/24"
-    assert told(prepared(project, off)) == [f"extra {gone}: not described"]
-    assert told(prepared(project, off, prune=True)) == [f"removed {gone}"]
-    assert [port["network_id"] for port in project.items["ports"]] == [foreign["id"]]
-    assert told(prepared(project, "{}", prune=True)) == [
-        f"failed router gateway: in use by network:router_interface {router['id']}",
-        "removed network openstack",
-    ]
-
-
-def test_a_pruned_router_lets_go_of_our_networks_first(project: FakeProject) -> None:
-    prepared(project, ROUTED.replace("{external: public}", "{}"))
-    assert told(prepared(project, "{}", prune=True)) == [
-        "removed router gateway",
-        "removed network openstack",
-    ]
-    assert project.items["ports"] == []

@@ -194,6 +194,10 @@ def test_mistakes_in_subnets(text: str, problem: str) -> None:
             ),
             "security_groups.g[1]: the same rule as [0]",
         ),
+        (
+            "security_groups: {g: [{protocol: tcp}, {protocol: tcp, ports: 1-65535}]}",
+            "security_groups.g[1]: the same rule as [0]",
+        ),
     ],
 )
 def test_mistakes_between_the_parts(text: str, problem: str) -> None:

@@ -147,6 +147,8 @@ def test_ranges_that_touch_are_one() -> None:
         ("{}", "ingress IPv4 from anywhere"),
         ("{from: 0.0.0.0/0}", "ingress IPv4 from anywhere"),
         ("{from: '::/0', protocol: tcp}", "ingress tcp from anywhere"),
+        ("{from: '::/0', protocol: icmp}", "ingress icmpv6 from anywhere"),
+        ("{protocol: udp, ports: 1-65535}", "ingress udp from anywhere"),
         ("{protocol: 132, from: 10.1.0.0/24}", "ingress sctp from 10.1.0.0/24"),
         ("{protocol: 253, to: web}", "egress protocol 253 to web"),
         ("{protocol: tcp, ports: 7000-7002, from: redis}", "ingress tcp 7000-7002 from redis"),
