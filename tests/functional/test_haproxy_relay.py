@@ -170,6 +170,28 @@ async def test_a_request_under_way_is_finished_while_its_backend_drains(
         assert (await relay.status())[web[0].id].sessions == 0
 
 
+async def test_bytes_of_a_session_are_counted_while_it_lasts(backends: WebBackends) -> None:
+    web = backends.start(0)
+    options = own(backends, mode="tcp")
+    async with running(options) as relay:
+        await relay.update([web])
+        await until_ready(relay, web)
+
+        async def counted() -> bool:
+            rows = [
+                dict(zip(table.columns, row, strict=True))
+                for table in (await relay.report()).tables
+                for row in table.rows
+            ]
+            assert [row["sessions"] for row in rows] == [1, 1]
+            return all(row["bytes_in"] and row["bytes_out"] for row in rows)
+
+        with held_connection(options["listen"][0]) as connection:
+            connection.sendall(b"GET / HTTP/1.1\r\nHost: web\r\n\r\n")
+            await until_sessions(relay, 1)
+            await until(counted)
+
+
 async def test_what_a_missing_backend_still_has_is_broken_off(backends: WebBackends) -> None:
     web = [backends.start(0), backends.start(1)]
     options = own(backends, mode="tcp")

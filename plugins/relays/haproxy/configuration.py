@@ -105,6 +105,8 @@ class Configuration:
         for number, (text, descriptor) in enumerate(addresses):
             bind = f"bind fd@{descriptor} {Binding.parse(text).parameters}"
             yield Line(bind.rstrip(), f"listen[{number}]")
+        # Bytes of a session are counted while it lasts, not when it is over, which may be in days.
+        yield Line("option contstats")
         yield Line(f"default_backend {BACKEND}")
 
     def _backend(self, servers: Iterable[str]) -> Iterator[Line]:
