@@ -8,113 +8,27 @@ it, so that it shows at once. For the tasks of one event loop.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
-from isoneph.core.errors import CloudError, Unreachable
+from isoneph.core.errors import CloudError
 from isoneph.core.gateway import CloudGateway
-from isoneph.core.ledger import Book, Entry, Ledger, Phase
-from isoneph.core.model import LIVE_STATES, CloudUse, Vm, VmState
+from isoneph.core.ledger import Book, Ledger, Phase
+from isoneph.core.listings import Listing, View
+from isoneph.core.model import CloudUse, Vm, VmState
 from isoneph.core.plugin import Clock
 from isoneph.core.settings import ApplicationSettings
 
+LOG = logging.getLogger(__name__)
+
 #: Seconds; decisions wait for a listing that is not older. Well under the ledger's SETTLED_FOR.
 OLDEST_FOR_DECISION = 20.0
-#: Seconds by which the clocks of replicas may differ.
-CLOCK_SKEW = 5.0
 COUNTED_PHASES = frozenset({Phase.CREATING, Phase.CREATED})
 #: What drains neither attracts nor repels new VMs, though it takes its quota until it is gone.
 UNCOUNTED_PHASES = frozenset({Phase.DELETED, Phase.DRAINING})
-
-
-@dataclass(slots=True)
-class _Listing:
-    """One cloud's answer: when it was asked for, on the monotonic clock (``begun``) and in seconds
-    since the epoch (``at``); ``use`` is what it comes to when nothing happened since and no limits
-    are known."""
-
-    begun: float
-    at: float
-    vms: dict[str, Vm]
-    by_id: dict[str, list[Vm]]
-    by_type: Counter[str]
-    use: CloudUse
-    #: When the limits were read, and what VMs placed since then take of them.
-    young: tuple[float, Mapping[str, float]] | None = None
-
-    @staticmethod
-    def of(begun: float, at: float, vms: Iterable[Vm]) -> _Listing:
-        by_cloud_id = {vm.cloud_id: vm for vm in vms}
-        live = [vm for vm in by_cloud_id.values() if vm.state in LIVE_STATES]
-        by_type = Counter(vm.type for vm in live)
-        by_id: dict[str, list[Vm]] = {}
-        for vm in by_cloud_id.values():
-            by_id.setdefault(vm.id, []).append(vm)
-        return _Listing(
-            begun=begun,
-            at=at,
-            vms=by_cloud_id,
-            by_id=by_id,
-            by_type=by_type,
-            use=CloudUse(vms=len(live), by_type=by_type),
-        )
-
-
-@dataclass(slots=True)
-class _View:
-    """What is known of one cloud."""
-
-    gateway: CloudGateway
-    listing: _Listing | None = None
-    error: CloudError | None = None
-    begun: float = float("-inf")
-    task: asyncio.Task[None] | None = None
-    made: dict[str, tuple[float, Vm]] = field(default_factory=dict)
-    made_ids: set[str] = field(default_factory=set)
-    #: The cloud's ids of VMs that were seen ACTIVE.
-    booted: set[str] = field(default_factory=set)
-    gone: dict[str, float] = field(default_factory=dict)
-
-    def owing(self, now: float) -> CloudError:
-        """The error of a cloud whose listing has not come yet."""
-        error = Unreachable(f"no answer to the listing for {now - self.begun:.1f} s")
-        error.cloud = self.gateway.name
-        return error
-
-    def misses(self, entry: Entry) -> bool:
-        """Whether the entry's VM is too young to be in the listing, and not known otherwise."""
-        if self.listing is None:
-            return True
-        return not self.knows(entry.id) and entry.at > self.listing.at - CLOCK_SKEW
-
-    def knows(self, vm_id: str) -> bool:
-        """Whether the id was listed here, or made here since."""
-        listed = self.listing is not None and vm_id in self.listing.by_id
-        return listed or vm_id in self.made_ids
-
-    def lists_live(self, vm_id: str) -> bool:
-        """Whether the listing counts a VM of this id."""
-        listed = self.listing.by_id.get(vm_id, ()) if self.listing is not None else ()
-        return any(vm.state in LIVE_STATES for vm in listed)
-
-    def copies(self, vm_id: str) -> list[Vm]:
-        """As :meth:`vms`, only those of this id."""
-        listed = self.listing.by_id.get(vm_id, ()) if self.listing is not None else ()
-        found = {vm.cloud_id: vm for vm in listed}
-        if vm_id in self.made_ids:
-            made = self.made.items()
-            found.update((cloud_id, vm) for cloud_id, (_at, vm) in made if vm.id == vm_id)
-        return [vm for cloud_id, vm in found.items() if cloud_id not in self.gone]
-
-    def vms(self) -> list[Vm]:
-        """The listing with what happened since laid over it."""
-        known = dict(self.listing.vms) if self.listing is not None else {}
-        known.update((cloud_id, vm) for cloud_id, (_at, vm) in self.made.items())
-        for cloud_id in self.gone:
-            known.pop(cloud_id, None)
-        return list(known.values())
 
 
 class Fleet:
@@ -130,7 +44,7 @@ class Fleet:
         self._settings = settings
         self._ledger = ledger
         self._clock = clock
-        self._views = {name: _View(gateways[name]) for name in settings.clouds}
+        self._views = {name: View(gateways[name]) for name in settings.clouds}
         #: The answer of :meth:`vms` until something changes.
         self._winners: Sequence[Vm] | None = None
 
@@ -156,16 +70,16 @@ class Fleet:
     async def ensure_usable(self) -> Mapping[str, CloudError]:
         """Have listings that decisions can be made by; renew ageing ones in the background.
 
-        A cloud that has owed an answer for longer than the application's patience is among the
-        errors at once, however young its last listing: it hangs.
+        A cloud that has owed an answer for longer than the application's patience, and given
+        none lately, is among the errors at once, however young its last listing: it hangs.
         """
         now = self._clock.monotonic()
         patience = self._settings.patience
         hanging: dict[str, CloudError] = {}
         for name, view in self._views.items():
             view.gateway.refresh_limits()
-            if view.task is not None and now - view.begun > patience:
-                hanging[name] = view.owing(now)
+            if view.hangs(now, patience):
+                hanging[name] = self._missing(view, view.owing(now))
             elif view.task is None and view.begun < now - self._settings.freshness:
                 self._begin(view)
         others = [name for name in self._views if name not in hanging]
@@ -233,6 +147,10 @@ class Fleet:
                 added[entry.cloud].append((entry.type, entry.phase is Phase.CREATING))
             elif entry.phase in UNCOUNTED_PHASES and view.lists_live(entry.id):
                 removed[entry.cloud].append(entry.type)
+        for name, view in self._views.items():  # entries expire, also while nothing is listed
+            made, gone = view.made_since(), view.gone_since()
+            added[name] += [(vm.type, False) for vm in made if book.get(vm.id, name) is None]
+            removed[name] += [vm.type for vm in gone if book.get(vm.id, name) is None]
         return {
             name: self._use(view, added[name], removed[name], book)
             for name, view in self._views.items()
@@ -283,7 +201,7 @@ class Fleet:
         view = self._views[cloud]
         return view.error is None and view.listing is not None and view.listing.begun >= since
 
-    async def _renew(self, view: _View, since: float, patience: float | None) -> CloudError | None:
+    async def _renew(self, view: View, since: float, patience: float | None) -> CloudError | None:
         """Wait for a listing that began at ``since`` or later, joining one under way."""
         while True:
             task = view.task or self._begin(view)
@@ -294,33 +212,50 @@ class Fleet:
                 left = max(0.0, patience - (self._clock.monotonic() - begun))
             done, _pending = await asyncio.wait((task,), timeout=left)
             if not done:
-                return view.owing(self._clock.monotonic())
+                error = view.owing(self._clock.monotonic())
+                # That somebody is in a hurry says nothing of the cloud.
+                hurried = patience is not None and patience < self._settings.patience
+                return error if hurried else self._missing(view, error)
             if begun >= since:
                 return view.error
 
-    def _begin(self, view: _View) -> asyncio.Task[None]:
+    def _begin(self, view: View) -> asyncio.Task[None]:
         view.begun = self._clock.monotonic()
         view.task = asyncio.create_task(self._list(view, view.begun))
         return view.task
 
-    async def _list(self, view: _View, begun: float) -> None:
+    async def _list(self, view: View, begun: float) -> None:
         try:
             vms = await view.gateway.list_vms(self._settings.name)
         except CloudError as error:
-            view.error = error
+            view.error = self._missing(view, error)
             self._winners = None
             return
         finally:
             view.task = None
         self.take_listing(view.gateway.name, begun, vms)
 
+    def _missing(self, view: View, error: CloudError) -> CloudError:
+        """``error``, told to the log when the cloud was listed until now."""
+        if not view.missed:
+            view.missed = True
+            name, cloud = self._settings.name, view.gateway.name
+            LOG.warning(
+                "%s: cloud %s is not listed: %s: %s", name, cloud, error.code, error.message
+            )
+        return error
+
     def take_listing(self, cloud: str, begun: float, vms: Iterable[Vm]) -> None:
         """Take in a cloud's answer to a listing asked for at ``begun`` of the monotonic clock."""
         self._winners = None
         view = self._views[cloud]
         at = self._clock.time() - (self._clock.monotonic() - begun)
-        view.listing = listing = _Listing.of(begun, at, vms)
+        view.listing = listing = Listing.of(begun, at, vms)
         view.error = None
+        view.answered = self._clock.monotonic()
+        if view.missed:
+            view.missed = False
+            LOG.info("%s: cloud %s is listed again", self._settings.name, cloud)
         active = {key for key, vm in listing.vms.items() if vm.state is VmState.ACTIVE}
         view.booted = active | (view.booted & listing.vms.keys())
         view.made = {key: made for key, made in view.made.items() if made[0] >= begun}
@@ -329,7 +264,7 @@ class Fleet:
         self._ledger.covered(cloud, at)
 
     def _use(
-        self, view: _View, added: Sequence[tuple[str, bool]], removed: Sequence[str], book: Book
+        self, view: View, added: Sequence[tuple[str, bool]], removed: Sequence[str], book: Book
     ) -> CloudUse:
         gateway = view.gateway
         if not (added or removed or gateway.limits or view.listing is None):
@@ -346,7 +281,7 @@ class Fleet:
             planned=self._planned(view, book) if gateway.limits else {},
         )
 
-    def _planned(self, view: _View, book: Book) -> Mapping[str, float]:
+    def _planned(self, view: View, book: Book) -> Mapping[str, float]:
         """What was placed since the limits were read, by anybody we know of: their ``used`` does
         not hold it yet."""
         gateway = view.gateway
@@ -359,7 +294,7 @@ class Fleet:
                 planned.update(self._resources(entry.type, entry.cloud))
         return planned
 
-    def _listed_since_limits(self, view: _View) -> Mapping[str, float]:
+    def _listed_since_limits(self, view: View) -> Mapping[str, float]:
         """The resources of listed VMs that are younger than the limits; counted once for each
         listing and reading of the limits."""
         listing, limits_at = view.listing, view.gateway.limits_at
@@ -378,7 +313,7 @@ class Fleet:
         return {"instances": 1} if vm_type is None else vm_type.resources
 
 
-def _as_seen(view: _View, vms: Sequence[Vm]) -> Sequence[Vm]:
+def _as_seen(view: View, vms: Sequence[Vm]) -> Sequence[Vm]:
     """A cloud's VMs for showing: their state is UNKNOWN while it cannot be listed."""
     if view.error is None:
         return vms

@@ -206,7 +206,7 @@ class CloudGateway:
             LOG.exception("cloud %s: the driver failed in %s", self.name, verb)
             fault = f"{verb}: the driver failed: {type(error).__name__} (see the log)"
             raise self._note(verb, self._uncertain(verb, fault), begun) from error
-        self.breaker.success(create=create)
+        self._note_answer(create=create)
         self._observe(verb, begun, "ok")
         return result
 
@@ -215,14 +215,18 @@ class CloudGateway:
 
     def _note(self, verb: str, error: CloudError, begun: float) -> CloudError:
         create = verb == "create_vm"
-        if error.trips_breaker:
-            self.breaker.failure(error, create=create)
-        else:
-            self.breaker.success(create=create)
+        if not error.trips_breaker:
+            self._note_answer(create=create)
+        elif self.breaker.failure(error, create=create):
+            LOG.warning("cloud %s: %s", self.name, self.left_alone())
         if isinstance(error, Throttled):
             self.avoidance.note(error, None)
         self._observe(verb, begun, error.code)
         return self._named(error)
+
+    def _note_answer(self, *, create: bool) -> None:
+        if self.breaker.success(create=create):
+            LOG.info("cloud %s: it answers again, the circuit breaker is closed", self.name)
 
     def _named(self, error: CloudError) -> CloudError:
         error.cloud = self.name

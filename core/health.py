@@ -87,28 +87,33 @@ class Breaker:
             return since is None or self._clock.monotonic() - since > PROBE_PATIENCE
         return state is BreakerState.CLOSED
 
-    def success(self, *, create: bool = False) -> None:
-        """The cloud answered, be it with a refusal."""
+    def success(self, *, create: bool = False) -> bool:
+        """The cloud answered, be it with a refusal. Returns whether that closed the breaker."""
         if self._creates_alone and not create:
-            return
+            return False
+        closes = self._opened_at is not None
         self._creates_alone = False
         self._failures = 0
         self._opened_at = None
         self._probe_since = None
         self._next_pause = self._pause
+        return closes
 
-    def failure(self, error: CloudError, *, create: bool = False) -> None:
-        """The cloud failed to answer, or does not take our credentials."""
+    def failure(self, error: CloudError, *, create: bool = False) -> bool:
+        """The cloud failed to answer, or does not take our credentials. Returns whether that
+        opened the breaker; a probe that fails keeps it open."""
+        opens = self._opened_at is None
         self._creates_alone = create and isinstance(error, OutcomeUnknown)
         self.last_error = error
         self._failures += 1
         if self._probe_since is not None:
             self._next_pause = min(self._next_pause * 2, self._pause * LONGEST_PAUSE)
         elif self._failures < self._threshold or self._opened_at is not None:
-            return
+            return False
         self._probe_since = None
         self._opened_at = self._clock.monotonic()
         self._retry_at = self._opened_at + self._next_pause
+        return opens
 
 
 class Avoidance:

@@ -37,11 +37,14 @@ from isoneph.core.fleet import Fleet
 from isoneph.core.gateway import CloudGateway
 from isoneph.core.ledger import DOUBT_FOR, LEAVING, SETTLED_FOR, Book, Entry, Ledger, Phase
 from isoneph.core.model import (
+    HEALTH,
+    REQUEST,
     Candidate,
     CloudUse,
     Placed,
     PlacementRequest,
     Ranking,
+    Reason,
     Refusal,
     Vm,
     VmRequest,
@@ -148,7 +151,8 @@ class Placer:
             for position, name in enumerate(names)
         ]
         unavailable = self._unavailable(names, plan, unlisted)
-        slow = {name: text for name in names if (text := self._gateways[name].slow()) is not None}
+        waits = {name: self._gateways[name].slow() for name in names}
+        slow = {name: Reason(HEALTH, text) for name, text in waits.items() if text is not None}
         request = self._request(plan, use)
         ranking = rank_clouds(candidates, request, self._policies, {**slow, **unavailable})
         if slow and ranking.best is None:  # better a slow cloud than none
@@ -186,7 +190,7 @@ class Placer:
             self._tell(plan.id).ranking = plan.ranking
             await self._settle(plan, best.candidate)
             self._metrics.count("placed", application=self._settings.name, cloud=vm.cloud)
-            LOG.info("vm %s (%s) placed on %s: %s", vm.id, vm.type, vm.cloud, _why(plan.ranking))
+            LOG.info("vm %s (%s) placed on %s: %s", vm.id, vm.type, vm.cloud, _why(plan))
             return Placed(vm=vm, ranking=plan.ranking, refusals=tuple(plan.refusals))
         if plan.found is not None:
             return Placed(vm=plan.found, refusals=tuple(plan.refusals), existed=True)
@@ -354,28 +358,39 @@ class Placer:
 
     def _unavailable(
         self, names: Sequence[str], plan: Plan, unlisted: Mapping[str, CloudError]
-    ) -> dict[str, str]:
-        unavailable = plan.tried()
+    ) -> dict[str, Reason]:
+        unavailable: dict[str, Reason] = {}
+        tried = plan.tried()
         for name in names:
-            gateway = self._gateways[name]
             if self._clock.monotonic() > plan.deadline:
-                unavailable[name] = "the deadline of the request has passed"
+                unavailable[name] = Reason(REQUEST, "the deadline of the request has passed")
             elif plan.cloud is not None and name != plan.cloud:
-                unavailable[name] = f"the request asks for {plan.cloud}"
-            elif name in unavailable:
-                continue
-            elif not gateway.breaker.available:
-                unavailable[name] = gateway.left_alone()
-            elif name in unlisted:
-                unavailable[name] = f"{unlisted[name].code}: {unlisted[name].message}"
-            elif (reason := gateway.avoidance.reason(plan.type)) is not None:
-                unavailable[name] = reason
+                unavailable[name] = Reason(REQUEST, f"the request asks for {plan.cloud}")
+            elif (text := tried.get(name) or self._unwell(name, plan.type, unlisted)) is not None:
+                unavailable[name] = Reason(HEALTH, text)
         return unavailable
 
+    def _unwell(self, name: str, type_name: str, unlisted: Mapping[str, CloudError]) -> str | None:
+        """Why a cloud should not be asked for such a VM now, or None."""
+        gateway = self._gateways[name]
+        if not gateway.breaker.available:
+            return gateway.left_alone()
+        if name in unlisted:
+            return f"{unlisted[name].code}: {unlisted[name].message}"
+        return gateway.avoidance.reason(type_name)
 
-def _why(ranking: Ranking) -> str:
-    best = ranking.best
-    return "; ".join(reason.text for reason in best.reasons) if best is not None else ""
+
+def _why(plan: Plan) -> str:
+    """What spoke for the cloud, and what kept others out; who refused was said before."""
+    best, tried = plan.ranking.best, plan.tried()
+    texts = [reason.text for reason in best.reasons] if best is not None else []
+    texts += [
+        f"{verdict.candidate} left out: {reason.text}"
+        for verdict in plan.ranking.verdicts
+        for reason in verdict.reasons
+        if reason.policy == HEALTH and verdict.candidate not in tried
+    ]
+    return "; ".join(texts)
 
 
 def _no_cloud(plan: Plan) -> str:

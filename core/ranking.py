@@ -46,7 +46,7 @@ def rank_clouds(
     candidates: Sequence[Candidate],
     request: PlacementRequest,
     policies: Sequence[WeightedPolicy],
-    unavailable: Mapping[str, str],
+    unavailable: Mapping[str, Reason],
 ) -> Ranking:
     """Order clouds for a VM. ``unavailable`` tells of clouds that the core itself rules out
     why it does so.
@@ -57,9 +57,7 @@ def rank_clouds(
     accepted: list[Candidate] = []
     for candidate in candidates:
         no = unavailable.get(candidate.cloud)
-        reasons = (
-            _rejections(candidate, request, policies) if no is None else [Reason("health", no)]
-        )
+        reasons = _rejections(candidate, request, policies) if no is None else [no]
         if reasons:
             rejected.append(Verdict(candidate=candidate.cloud, score=None, reasons=reasons))
         else:

@@ -31,6 +31,13 @@ Wait = Annotated[
         "with a relay; what is READY or SERVING is ACTIVE too."
     ),
 ]
+Expect = Annotated[
+    Literal["ACTIVE", "READY"] | UnsetType,
+    Meta(
+        description="Create nothing when a VM of this type can never be in this state; for who "
+        "waits with requests of its own."
+    ),
+]
 Drain = Annotated[
     bool,
     Meta(
@@ -56,6 +63,12 @@ class WaitQuery(Query, frozen=True, kw_only=True):
 
     wait: Wait = UNSET
     timeout: Timeout = UNSET
+
+
+class CreateQuery(WaitQuery, frozen=True, kw_only=True):
+    """For how long to wait for what is created, or what it will be waited for."""
+
+    expect: Expect = UNSET
 
 
 class VmListQuery(Query, frozen=True, kw_only=True):

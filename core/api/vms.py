@@ -25,7 +25,14 @@ from isoneph.core.api.answers import (
 )
 from isoneph.core.api.operations import Answer, Context, Reply, operation
 from isoneph.core.api.problems import NotReady, Refused
-from isoneph.core.api.requests import DrainQuery, VictimQuery, VmCreate, VmListQuery, WaitQuery
+from isoneph.core.api.requests import (
+    CreateQuery,
+    DrainQuery,
+    VictimQuery,
+    VmCreate,
+    VmListQuery,
+    WaitQuery,
+)
 from isoneph.core.api.tracing import Request
 from isoneph.core.api.waiting import Awaited, WaitingResource, check_reachable
 from isoneph.core.application import Application
@@ -82,7 +89,7 @@ class VmCollection(WaitingResource):
         summary="Create VMs",
         text="Without `count` (or with 1) the answer is the VM; otherwise a list.",
         scope="write",
-        query=WaitQuery,
+        query=CreateQuery,
         body=VmCreate,
         body_example=examples.CREATE,
         keyed=True,
@@ -119,14 +126,14 @@ class VmCollection(WaitingResource):
         application: Application,
         *,
         req: Request,
-        query: WaitQuery,
+        query: CreateQuery,
         body: VmCreate,
         key: str | None,
     ) -> Reply:
         """Create VMs."""
         awaited = self.awaited(query)
         balancer = application.balancer
-        check_reachable(balancer, body.type, awaited)
+        check_reachable(balancer, body.type, wait=query.wait, expect=query.expect)
         creation = await balancer.create(body.request(key))
         if awaited is not None:
             creation = await self._ready(balancer, creation, awaited)
@@ -261,7 +268,7 @@ class OneVm(WaitingResource):
             raise UnknownVm(f"'{vm_id}' is not the id of a VM")
         if awaited is None or awaited[0] is VmState.READY:
             vm = await balancer.get(vm_id)
-            check_reachable(balancer, vm.type, awaited)
+            check_reachable(balancer, vm.type, wait=query.wait)
         if awaited is not None:
             try:
                 vm = (await self.ready(balancer, [vm_id], awaited))[0]

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from isoneph.core import model
 from isoneph.core.api.operations import ApplicationResource
@@ -62,11 +62,13 @@ class WaitingResource(ApplicationResource):
             await asyncio.gather(closing, *waits, return_exceptions=True)
 
 
-def check_reachable(balancer: Balancer, type_name: str, awaited: Awaited | None) -> None:
-    """That VMs of a type can reach the awaited state at all. Raises Refused."""
-    if awaited is not None and awaited[0] is VmState.READY:
-        try:
-            balancer.check_carried(type_name)
-        except BadRequest as error:
-            text = error.message
-            raise Refused("invalid_query", text, errors=[Mistake("wait", text)]) from error
+def check_reachable(balancer: Balancer, type_name: str, **states: str | UnsetType) -> None:
+    """That VMs of a type can reach the states at all, each given as the query's parameter that
+    names it. Raises Refused."""
+    for parameter, state in states.items():
+        if state == VmState.READY:
+            try:
+                balancer.check_carried(type_name)
+            except BadRequest as error:
+                text = error.message
+                raise Refused("invalid_query", text, errors=[Mistake(parameter, text)]) from error

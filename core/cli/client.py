@@ -102,9 +102,13 @@ class Client:
         """One VM, and how it was placed."""
         return self._send("GET", self._vm(vm_id))
 
-    def create_vms(self, body: Mapping[str, Any], key: str) -> Json:
-        """Create VMs: ``vms`` are those that were placed, ``failures`` why others were not."""
-        made = self._send("POST", f"{self._base}/vm", body=body, key=key)
+    def create_vms(self, body: Mapping[str, Any], key: str, *, expect: str | None = None) -> Json:
+        """Create VMs: ``vms`` are those that were placed, ``failures`` why others were not.
+
+        Raises Refused, and nothing is created, when they can never be in the state ``expect``.
+        """
+        query = None if expect is None else {"expect": expect}
+        made = self._send("POST", f"{self._base}/vm", query, body=body, key=key)
         return made if "vms" in made else {"vms": [made], "failures": []}
 
     def wait(self, vm_id: str, state: str, timeout: float) -> Json:
@@ -220,7 +224,8 @@ def _content(response: httpx.Response) -> Json:
 
 
 def _failure(response: httpx.Response) -> CommandFailed:
-    """A problem document in words; what is about several things, one line each."""
+    """A problem document in words; what is about several things, one line each, unless the first
+    line has it already."""
     try:
         problem = response.json()
         code, detail = problem["code"], problem["detail"]
@@ -230,7 +235,11 @@ def _failure(response: httpx.Response) -> CommandFailed:
             f"{response.reason_phrase}, not as isoneph does"
         )
     lines = [str(detail)]
-    lines += [f"  {one['path']}: {one['text']}" for one in problem.get("errors", ())]
+    lines += [
+        f"  {one['path']}: {one['text']}"
+        for one in problem.get("errors", ())
+        if one["text"] not in lines[0]
+    ]
     lines += [
         f"  {one['cloud']}: {one['code']}: {one['text']}" for one in problem.get("refusals", ())
     ]

@@ -8,6 +8,8 @@ from typing import Any
 
 from cliff.columns import FormattableColumn
 
+from isoneph.core.model import HEALTH
+
 Json = Mapping[str, Any]
 
 
@@ -121,14 +123,19 @@ class Placement(FormattableColumn[Json]):
 
 
 class Why(Placement):
-    """The same in short: what spoke for the cloud, and who refused before."""
+    """The same in short: what spoke for the cloud, who refused before, and who was not asked."""
 
     def _lines(self) -> Iterator[str]:
-        best = next(iter(self._value["ranking"]), None)
-        if best is not None:
-            yield "; ".join(reason["text"] for reason in best["reasons"])
-        for refusal in self._value["refusals"]:
+        ranking, refusals = self._value["ranking"], self._value["refusals"]
+        if ranking:
+            yield "; ".join(reason["text"] for reason in ranking[0]["reasons"])
+        for refusal in refusals:
             yield f"{refusal['cloud']} refused: {refusal['code']}: {refusal['text']}"
+        refused = {refusal["cloud"] for refusal in refusals}
+        for verdict in ranking:
+            for reason in verdict["reasons"]:
+                if reason["policy"] == HEALTH and verdict["candidate"] not in refused:
+                    yield f"{verdict['candidate']} left out: {reason['text']}"
 
 
 def _reason(reason: Json) -> str:

@@ -209,12 +209,19 @@ class CreateVms(DisplayCommand, Lister):
         """One row for each VM that was created."""
         if parsed_args.timeout is not None and not parsed_args.wait:
             raise UsageError("--timeout is for --wait only")
-        with connect(parsed_args) as client:
-            created = self._create(client, parsed_args)
-            vms = created["vms"]
-            if parsed_args.wait:
-                timeout = DEFAULT_WAIT if parsed_args.timeout is None else parsed_args.timeout
-                vms = self._wait(client, vms, parsed_args.wait, timeout)
+        key = parsed_args.key or secrets.token_hex(16)
+        vms: Sequence[Mapping[str, Any]] = ()
+        try:
+            with connect(parsed_args) as client:
+                created = self._create(client, parsed_args, key)
+                vms = created["vms"]
+                if parsed_args.wait:
+                    timeout = DEFAULT_WAIT if parsed_args.timeout is None else parsed_args.timeout
+                    vms = self._wait(client, vms, parsed_args.wait, timeout)
+        except KeyboardInterrupt:
+            there = f" ({', '.join(vm['id'] for vm in vms)})" if vms else ""
+            self.app.warn(f"interrupted; to have the same VMs{there}: --key {key}")
+            raise
         for failure in created["failures"]:
             self.app.warn(f"not all could be created: {failure}")
         rows = [
@@ -223,16 +230,13 @@ class CreateVms(DisplayCommand, Lister):
         ]
         return (*_FIELDS, "existed", "why"), rows
 
-    def _create(self, client: Client, parsed_args: argparse.Namespace) -> Mapping[str, Any]:
-        key = parsed_args.key or secrets.token_hex(16)
+    def _create(
+        self, client: Client, parsed_args: argparse.Namespace, key: str
+    ) -> Mapping[str, Any]:
         body = given(parsed_args, "type", "count", "min_count", "cloud", "near")
         body["tags"] = dict(parsed_args.tags)
-        try:
-            with self._progress(lambda: f"creating {parsed_args.count} {parsed_args.type}"):
-                return client.create_vms(body, key)
-        except KeyboardInterrupt:
-            self.app.warn(f"interrupted; to have the same VMs: --key {key}")
-            raise
+        with self._progress(lambda: f"creating {parsed_args.count} {parsed_args.type}"):
+            return client.create_vms(body, key, expect=parsed_args.wait)
 
     def _wait(
         self, client: Client, vms: Sequence[Mapping[str, Any]], state: str, timeout: float

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import socket
+import time
 from collections.abc import Sequence
 
 from isoneph.core.errors import ConfigInvalid
@@ -11,15 +13,33 @@ from isoneph.core.inherited import inherited_sockets
 from isoneph.core.settings import ServiceSettings, Settings
 
 BACKLOG = 1024
+#: Seconds that an address which is in use is waited for: what a killed master has left behind
+#: lets go of it as soon as it notices.
+TAKEN_PATIENCE = 2.0
+_TAKEN_PAUSE = 0.1
 
 
-def open_sockets(service: ServiceSettings) -> list[socket.socket]:
+def open_sockets(service: ServiceSettings, patience: float = TAKEN_PATIENCE) -> list[socket.socket]:
     """Listen as configured, or take over the sockets that systemd opened for us.
 
-    Raises OSError with a message that names the address.
+    An address in use is tried again for ``patience`` seconds. Raises OSError with a message that
+    names the address.
     """
     if given := inherited_sockets():
         return given
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            return [_listen(service)]
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or time.monotonic() >= deadline:
+                reason = (error.strerror or str(error)).lower()
+                address = f"{service.host} port {service.port}"
+                raise OSError(f"cannot listen on {address}: {reason}") from error
+        time.sleep(_TAKEN_PAUSE)
+
+
+def _listen(service: ServiceSettings) -> socket.socket:
     sock: socket.socket | None = None
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
@@ -29,12 +49,11 @@ def open_sockets(service: ServiceSettings) -> list[socket.socket]:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind(address)
         sock.listen(BACKLOG)
-    except OSError as error:
+    except OSError:
         if sock is not None:
             sock.close()
-        reason = (error.strerror or str(error)).lower()
-        raise OSError(f"cannot listen on {service.host} port {service.port}: {reason}") from error
-    return [sock]
+        raise
+    return sock
 
 
 def url_of(sock: socket.socket) -> str:

@@ -112,12 +112,11 @@ class Worker(ASGIWorker):  # type: ignore[misc]  # gunicorn has no types
 
     async def _beat(self) -> None:
         """Show the master that we live, and end when it does not."""
-        while True:
+        while self.ppid == os.getppid():
             self.notify()
-            if self.ppid != os.getppid():
-                LOG.warning("the master is gone")
-                self.handle_exit_signal()
             await asyncio.sleep(HEARTBEAT)
+        LOG.warning("the master is gone")
+        self.handle_exit_signal()
 
     async def _shut_down(
         self, deployment: Deployment, api: Api, servers: Sequence[asyncio.Server]

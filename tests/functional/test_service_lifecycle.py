@@ -7,6 +7,7 @@ import signal
 import socket
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from urllib.parse import urlsplit
@@ -146,6 +147,26 @@ def test_a_worker_whose_master_is_killed_ends(service: Service) -> None:
     service.wait()
     wait_for(lambda: not psutil.pid_exists(worker), "the worker's end")
     assert "stopped" in service.said()
+
+
+def test_another_can_be_started_as_soon_as_the_master_is_killed(
+    make_service: Callable[..., Service],
+) -> None:
+    """What the killed one's worker has begun, it finishes."""
+    killed, next_one = make_service(), make_service()
+    slow_creates(killed, 4.0)
+    killed.start()
+    next_one.write_service(api={"port": urlsplit(killed.urls()[0]).port})
+    with killed.client() as client, ThreadPoolExecutor() as threads:
+        creating = threads.submit(client.post, "/vm", json=WORKER)
+        wait_for(lambda: killed.cloud("uniform").calls().get("create"), "the create")
+        killed.signal(signal.SIGKILL)
+        killed.wait()
+        next_one.start()
+        assert not creating.done()
+        assert creating.result().status_code == 201
+    assert killed.said().count("the master is gone") == 1
+    assert next_one.stop() == 0
 
 
 def test_there_is_always_one_worker(service: Service) -> None:

@@ -38,7 +38,7 @@ def known(document: Any) -> Any:
         for path in document["paths"].values()
         for method in ("get", "post")
         for parameter in path.get(method, {}).get("parameters", ())
-        if parameter.get("name") == "wait"
+        if parameter.get("name") in ("wait", "expect")
     ]
     for wait in waits:
         wait["enum"] = ["ACTIVE"]

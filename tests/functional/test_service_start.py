@@ -60,7 +60,7 @@ def test_an_open_application_is_offered_to_other_machines_when_that_is_meant(
     assert service.urls()[0].startswith("http://0.0.0.0:")
 
 
-def test_a_port_in_use_is_told_at_once(service: Service) -> None:
+def test_a_port_in_use_is_told(service: Service) -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as taken:
         port = taken.getsockname()[1]
         service.write_service(api={"port": port})

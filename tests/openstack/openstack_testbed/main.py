@@ -26,7 +26,8 @@ a first try:
 
 Each option has an environment variable of the same meaning: ISONEPH_TESTBED_DIR, _PORT, _CLOUDS,
 _VOLUMES (0 or 1). Exit codes: 0 done (status: all is ready), 1 not done, 2 wrong command line,
-130 or 143 interrupted, with what it had started ended. More: doc/source/openstack-testbed.rst
+130 or 143 interrupted, with what it had started ended; 141 the same, as nobody reads its output.
+More: doc/source/openstack-testbed.rst
 """
 _STOPS = {"term": "end", "kill": "kill", "freeze": "freeze"}
 
@@ -48,13 +49,18 @@ def main(arguments: Sequence[str]) -> int:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, interrupt)
         act: Callable[[Testbed, argparse.Namespace], int] = options.act
-        return act(testbed, options)
+        code = act(testbed, options)
+        sys.stdout.flush()
     except Failure as failure:
         print(f"openstack-testbed: {failure}", file=sys.stderr)
         return 1
     except Stopped:
         print("openstack-testbed: interrupted; what it had started is ended", file=sys.stderr)
         return 128 + interrupted
+    except BrokenPipeError:  # such as of `status | head`, which has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the last flush
+        return 128 + signal.SIGPIPE
+    return code
 
 
 def _up(testbed: Testbed, options: argparse.Namespace) -> int:

@@ -54,6 +54,22 @@ def test_what_was_never_up_is_down(run: Run) -> None:
     assert "quebec: no answer from keystone" in said
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_who_reads_only_the_first_lines_gets_no_traceback(tmp_path: Path, unbuffered: str) -> None:
+    environment = {
+        **os.environ,
+        "ISONEPH_TESTBED_DIR": str(tmp_path),
+        "PYTHONUNBUFFERED": unbuffered,
+    }
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "wb") as unread:
+        ended = subprocess.run(
+            [PROGRAM, "status"], env=environment, stdout=unread, stderr=subprocess.PIPE, check=False
+        )
+    assert (ended.returncode, ended.stderr) == (141, b"")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

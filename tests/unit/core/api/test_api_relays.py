@@ -81,11 +81,19 @@ async def test_a_create_can_wait_for_ready(relayed: RelayedSite) -> None:
     assert len(found["vms"]) == 1
 
 
-async def test_without_a_relay_ready_is_a_mistake_before_anything_is_created(site: Site) -> None:
-    answer = await site.http.post("/vm?wait=READY", json={"type": "worker"})
+async def test_a_create_that_expects_ready_does_not_wait_for_it(relayed: RelayedSite) -> None:
+    answer = await relayed.http.post("/vm?expect=READY", json={"type": "worker"})
+    assert (answer.status_code, answer.json()["state"]) == (201, "BUILDING")
+
+
+@pytest.mark.parametrize("parameter", ["wait", "expect"])
+async def test_without_a_relay_ready_is_a_mistake_before_anything_is_created(
+    site: Site, parameter: str
+) -> None:
+    answer = await site.http.post(f"/vm?{parameter}=READY", json={"type": "worker"})
     found = problem(answer, 400, "invalid_query")
     assert found["detail"] == ("a VM of mme is never READY: mme has no relay; wait for ACTIVE")
-    assert found["errors"][0]["path"] == "wait"
+    assert found["errors"][0]["path"] == parameter
     assert (await site.http.get("/vm")).json()["total"] == 0
     vm = await site.create()
     problem(await site.http.get(f"/vm/{vm['id']}?wait=READY"), 400, "invalid_query")

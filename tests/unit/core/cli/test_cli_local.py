@@ -37,6 +37,17 @@ def test_a_key_gives_the_same_vms_again(isoneph: Isoneph, config: Path) -> None:
     assert [(vm["id"], vm["existed"]) for vm in again] == [(first[0]["id"], True)]
 
 
+def test_nothing_is_created_to_wait_for_what_it_cannot_become(
+    isoneph: Isoneph, config: Path
+) -> None:
+    result = isoneph("vm", "create", "web", "--wait", "ready", "--local")
+    assert (result.code, result.out) == (1, "")
+    assert result.err == (
+        "isoneph: a VM of shop is never READY: shop has no relay; wait for ACTIVE\n"
+    )
+    assert rows(isoneph, "vm", "list") == []
+
+
 def test_explains_why(isoneph: Isoneph, config: Path) -> None:
     rows(isoneph, "vm", "create", "web", "--count", "3", "--cloud", "paris")
     first, second = rows(isoneph, "explain", "web")

@@ -133,6 +133,12 @@ def test_shows_a_relay_once(
     assert lines[12].startswith("enb?2")
 
 
+def test_shows_backends_that_nobody_named() -> None:
+    status = {"w": BackendStatus(ready=True, sessions=9)}
+    lines = list(Look("mme", 0.0, Standing(status=status), report(7)).lines(None))
+    assert lines[6].split() == ["w", "ready", "9"]
+
+
 def test_shows_a_relay_as_json(
     isoneph: Isoneph, relay_config: Path, watched: Callable[..., None]
 ) -> None:

@@ -121,10 +121,22 @@ def test_those_that_are_not_ready_in_time_are_shown_all_the_same(
     assert (result.code, result.err) == (1, "isoneph: VM b is BUILDING\n")
 
 
+@pytest.mark.parametrize("state", ["ACTIVE", "READY"])
+def test_a_create_says_what_it_will_wait_for(
+    isoneph: Isoneph, service: FakeService, state: str
+) -> None:
+    service.answer(placed("a"), 201)
+    service.answer(placed("a", state=state))
+    result = isoneph("vm", "create", "web", "--wait", state, "-f", "value", "-c", "state")
+    assert (result.code, result.out) == (0, f"{state}\n")
+    assert service.lines[0] == f"POST /vm?expect={state}"
+    assert service.lines[1].startswith(f"GET /vm/a?wait={state}&timeout=")
+
+
 def test_an_interrupted_create_tells_its_key(
     isoneph: Isoneph, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupt(*_: object) -> None:
+    def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Client, "create_vms", interrupt)
@@ -132,6 +144,22 @@ def test_an_interrupted_create_tells_its_key(
     assert (result.code, result.err) == (
         130,
         "isoneph: interrupted; to have the same VMs: --key k\n",
+    )
+
+
+def test_an_interrupted_wait_tells_what_is_there(
+    isoneph: Isoneph, service: FakeService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Client, "wait", interrupt)
+    service.answer({"vms": [placed("a"), placed("b")], "failures": []}, 201)
+    result = isoneph("vm", "create", "web", "--count", "2", "--wait", "--key", "k")
+    assert (result.code, result.out, result.err) == (
+        130,
+        "",
+        "isoneph: interrupted; to have the same VMs (a, b): --key k\n",
     )
 
 
