@@ -161,6 +161,7 @@ async def worker_process(
     """A counting worker, which is killed when the block is left. Its log is ``VM_ID.log``."""
     secret_file = directory / f"{vm_id}.secret"
     secret_file.write_bytes(secret)
+    secret_file.chmod(0o600)
     options = ["--relay", str(relay), "--secret-file", str(secret_file), "--id", vm_id]
     log = directory / f"{vm_id}.log"
     async with process_of(WORKER, *options, *arguments, log=log) as process:

@@ -18,8 +18,8 @@ ALL: Mapping[int, Decoder] = {**FROM_WORKER, **FROM_RELAY}
 class Wire(asyncio.Transport):
     """The transport of a connection that is put on it; keeps what is written, write by write."""
 
-    def __init__(self, stream: FrameStream) -> None:
-        super().__init__({"peername": ("192.0.2.1", 4000)})
+    def __init__(self, stream: FrameStream, host: str = "192.0.2.1") -> None:
+        super().__init__({"peername": (host, 4000)})
         self.stream = stream
         self.writes: list[bytes] = []
         #: ``open``, ``closed`` or ``aborted``.

@@ -242,3 +242,26 @@ async def test_what_others_placed_since_the_limits_were_read_is_known() -> None:
         clock.advance(301)
         await gateway.first_limits(1)
         assert gateway.planned_by_others("web") == {}
+
+
+async def test_the_log_tells_when_a_cloud_is_given_up_and_when_it_is_back(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO")
+    clock, cloud = FakeClock(), scripted(raising(Unreachable("no route")))
+    async with gateway_of(cloud, clock, breaker_failures=2) as gateway:
+        for _ in range(4):
+            await call(gateway, "list_vms")
+        clock.advance(30)
+        await call(gateway, "list_vms")
+        cloud.act = lambda: None
+        clock.advance(60)
+        for _ in range(2):
+            await gateway.list_vms("mme")
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+        (
+            "WARNING",
+            "cloud here: left alone by the circuit breaker for 30 s more: unreachable: no route",
+        ),
+        ("INFO", "cloud here: it answers again, the circuit breaker is closed"),
+    ]

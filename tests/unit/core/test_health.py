@@ -132,3 +132,15 @@ def test_other_calls_without_an_answer_are_made_good_by_any_answer() -> None:
         breaker.failure(OutcomeUnknown("no answer"))
         breaker.success()
     assert state(breaker) == "closed"
+
+
+def test_it_says_when_it_opens_and_when_it_closes() -> None:
+    clock = FakeClock()
+    breaker = Breaker(clock, failures=2, pause=10)
+    assert [breaker.failure(DOWN) for _ in range(3)] == [False, True, False]
+    clock.advance(10)
+    assert breaker.allow()
+    assert not breaker.failure(DOWN)
+    clock.advance(20)
+    assert breaker.allow()
+    assert [breaker.success(), breaker.success()] == [True, False]

@@ -13,6 +13,7 @@ from isoneph.core.model import (
     Candidate,
     CloudUse,
     PlacementRequest,
+    Reason,
     VictimCandidate,
     VictimRequest,
     Vm,
@@ -45,7 +46,7 @@ def candidates(*names: str) -> list[Candidate]:
 
 
 def order(
-    names: str, *policies: WeightedPolicy, unavailable: Mapping[str, str] | None = None
+    names: str, *policies: WeightedPolicy, unavailable: Mapping[str, Reason] | None = None
 ) -> list[tuple[str, float | None]]:
     ranking = rank_clouds(candidates(*names), REQUEST, policies, unavailable or {})
     return [(verdict.candidate, verdict.score) for verdict in ranking.verdicts]
@@ -76,10 +77,11 @@ def test_a_negative_weight_turns_a_preference_round() -> None:
 
 
 def test_what_the_core_rules_out_keeps_its_reason() -> None:
-    ranking = rank_clouds(candidates("a", "b"), REQUEST, [liking(a=9)], {"a": "breaker open"})
+    no = Reason("health", "breaker open")
+    ranking = rank_clouds(candidates("a", "b"), REQUEST, [liking(a=9)], {"a": no})
     assert ranking.best is not None
     assert ranking.best.candidate == "b"
-    assert ranking.verdicts[1].reasons[0].text == "breaker open"
+    assert ranking.verdicts[1].reasons == [no]
 
 
 def test_no_candidates_and_no_policies_are_no_errors() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 from contextlib import closing
 
 import pytest
@@ -63,4 +64,15 @@ def test_an_address_that_cannot_be_had_is_named() -> None:
         closing(socket.create_server(("127.0.0.1", 0))) as taken,
         pytest.raises(OSError, match=r"cannot listen on 127\.0\.0\.1 port \d+: .* in use"),
     ):
-        open_sockets(ServiceSettings(port=taken.getsockname()[1]))
+        open_sockets(ServiceSettings(port=taken.getsockname()[1]), patience=0.0)
+
+
+def test_an_address_that_is_let_go_of_soon_is_waited_for() -> None:
+    taken = socket.create_server(("127.0.0.1", 0))
+    port = taken.getsockname()[1]
+    letting_go = threading.Timer(0.3, taken.close)
+    letting_go.start()
+    [sock] = open_sockets(ServiceSettings(port=port))
+    letting_go.join()
+    with closing(sock):
+        assert sock.getsockname()[1] == port
