@@ -31,6 +31,7 @@ from isoneph.core.relaying import (
     RelayHost,
     RelayWay,
     RemoteRelay,
+    StoredState,
     control_of,
     has_process,
     make_relay,
@@ -258,7 +259,8 @@ class Deployment:
         if has_process(relay, self.registry):
             return RemoteRelay(name, control_of(settings), relay.control_secret_file)
         made = make_relay(relay, name, self.registry, self.clock, self.metrics)
-        return RelayHost(made, servers=relay.servers)
+        state = StoredState(cast("Store", self._store), name)
+        return RelayHost(made, state, relay.servers, relay.weights)
 
     def _make_policy(self, kind: str, settings: PolicySettings) -> WeightedPolicy:
         loaded = cast("type[Policy]", self.registry.load(kind, settings.policy))

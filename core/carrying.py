@@ -40,6 +40,8 @@ class Carrier:
         self._clock = clock
         self._metrics = metrics
         self._absent: Sightings[str] = Sightings(clock)
+        #: The clouds that have yet to be listed before a relay without memory is told of any VM.
+        self._awaited: Sequence[str] = ()
 
     async def carry(self) -> None:
         """One round; this replica leads from now on."""
@@ -47,7 +49,7 @@ class Carrier:
         await self.balancer.ledger.refresh()
         await self._watch_boots()
         await self._relayed.look(0.0)
-        if self._relayed.error is None:
+        if self._relayed.error is None or (self._relayed.is_blank and self._all_listed()):
             await self._tell()
         await self._finish_drains()
         await self._relayed.publish()
@@ -57,6 +59,7 @@ class Carrier:
         """Another replica may lead; a relay without a process of its own moves there."""
         self._relayed.lead(leading=False)
         if not self.way.remote:
+            await self._relayed.close()  # a look that is under way would open it again
             await self.way.close()
 
     async def _watch_boots(self) -> None:
@@ -72,7 +75,8 @@ class Carrier:
         relayed, standing = self._relayed, self._relayed.standing
         wanted = self._wanted(standing.members)
         drains = {entry.id: entry.at for entry in self._drains() if entry.id in wanted}
-        if wanted != standing.members or drains.keys() - standing.draining.keys():
+        is_done = wanted == standing.members and drains.keys() <= standing.draining.keys()
+        if not (is_done and standing.settled):
             await relayed.ask("update", self.way.update(list(wanted.values()), drains))
 
     def _wanted(self, known: Mapping[str, Member]) -> Mapping[str, Member]:
@@ -92,8 +96,10 @@ class Carrier:
         is_leaving = entry is not None and entry.phase in (Phase.DELETED, Phase.REAPING)
         if is_leaving or vm.state not in SERVING_STATES:
             return None
-        fresh = self._relayed.member(vm) if vm.state is VmState.ACTIVE else None
-        return fresh or known
+        is_up = vm.state is VmState.ACTIVE
+        if self._relayed.is_blank:
+            is_up = is_up or self.balancer.fleet.booted(vm)
+        return (self._relayed.member(vm) if is_up else None) or known
 
     def _not_surely_gone(self, absent: Mapping[str, Member]) -> Mapping[str, Member]:
         """Backends that no listing shows: they go when we have removed them, or when they have
@@ -112,6 +118,22 @@ class Carrier:
         for key in gone - removed:
             LOG.warning("vm %s is gone from %s: no backend any more", key, absent[key].cloud)
         return {key: member for key, member in absent.items() if key not in gone}
+
+    def _all_listed(self) -> bool:
+        """Whether each cloud has been listed, so that nothing is missing from what a relay is told
+        that remembers nothing."""
+        fleet = self.balancer.fleet
+        missing = [each for each in self.balancer.gateways if fleet.listed_at(each) is None]
+        if missing != self._awaited:
+            self._awaited = missing
+            if missing:
+                name, clouds = self.balancer.settings.name, ", ".join(missing)
+                LOG.warning(
+                    "%s: the relay is told nothing until each cloud has been listed: %s",
+                    name,
+                    clouds,
+                )
+        return not missing
 
     def _is_listed(self, cloud: str) -> bool:
         fleet = self.balancer.fleet
@@ -135,7 +157,7 @@ class Carrier:
             and (entry.cloud not in self.balancer.gateways or self._is_listed(entry.cloud))
         ]
         if gone:
-            await self.balancer.ledger.update(lambda book: _forget(book, gone))
+            await self.balancer.ledger.update(lambda book: forget_drains(book, gone))
         over = [
             (entry, why)
             for entry, vm in copies.items()
@@ -183,7 +205,8 @@ class Carrier:
         self._metrics.gauge("relay_up", answers, application=name)
 
 
-def _forget(book: Book, gone: Sequence[Entry]) -> None:
+def forget_drains(book: Book, gone: Sequence[Entry]) -> None:
+    """Drop the entries of VMs that are gone."""
     for entry in gone:
         if book.get(entry.id, entry.cloud) == entry:
             book.drop(entry.id, entry.cloud)

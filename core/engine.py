@@ -18,16 +18,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any
 
 from isoneph.core.balancer import Balancer
-from isoneph.core.carrying import Carrier
+from isoneph.core.carrying import Carrier, forget_drains
 from isoneph.core.errors import CloudError, IsonephError, LeaseTaken
 from isoneph.core.lease import Lease
-from isoneph.core.ledger import DOUBT_FOR, Book, Phase
+from isoneph.core.ledger import DOUBT_FOR, Book, Entry, Phase
 from isoneph.core.model import CLOUD_STATES, Leftover, Vm, VmState
 from isoneph.core.plugin import Clock, Metrics
 from isoneph.core.sightings import Sightings
@@ -36,7 +35,7 @@ LOG = logging.getLogger(__name__)
 
 #: Failed boots that are placed again at once, for each application.
 REPLACEMENTS = 20
-#: Leftovers that are removed at once, for each application.
+#: Leftovers, and VMs that drained, that are removed at once, for each application.
 REMOVALS = 20
 #: Seconds between two rounds with a relay, where the engine's own are not more often.
 CARRY_INTERVAL = 1.0
@@ -63,6 +62,7 @@ class Healer:
         errors = await fleet.ensure(0.0, patience=patience)
         listed = [name for name in self.balancer.settings.clouds if name not in errors]
         self._report()
+        await self._remove_drained()
         await self._replace_failed(listed)
         await self._reap_strays(listed)
         await self._reap_leftovers(listed)
@@ -76,6 +76,23 @@ class Healer:
                 self._metrics.gauge("vms", figure, application=name, cloud=cloud, state=state.value)
             is_open = 0.0 if gateway.breaker.available else 1.0
             self._metrics.gauge("breaker_open", is_open, cloud=cloud)
+
+    async def _remove_drained(self) -> None:
+        """Remove what drained at a relay that the application has no more: nobody else would."""
+        if self.balancer.relayed is not None:
+            return
+        drains = [entry for entry in self.balancer.ledger.book if entry.phase is Phase.DRAINING]
+        await asyncio.gather(*(self._remove(entry) for entry in drains[:REMOVALS]))
+
+    async def _remove(self, entry: Entry) -> None:
+        try:
+            deletion = await self.balancer.delete(entry.id, drain=False)
+        except IsonephError as error:
+            LOG.warning("vm %s: it has no relay, not removed yet: %s", entry.id, error.message)
+            return
+        if deletion.vm is None:
+            await self.balancer.ledger.update(partial(forget_drains, gone=[entry]))
+        LOG.info("vm %s on %s drained at a relay that is no more: removed", entry.id, entry.cloud)
 
     async def _replace_failed(self, listed: Sequence[str]) -> None:
         failed = [
@@ -237,6 +254,7 @@ class Engine:
         self._interval = interval
         self._healers: dict[str, Healer] = {}
         self._carriers: dict[str, Carrier] = {}
+        self._rounds: dict[str, asyncio.Task[None]] = {}
         self._leading = False
 
     @property
@@ -266,7 +284,8 @@ class Engine:
             carrying.cancel()
             with suppress(asyncio.CancelledError):
                 await carrying
-            for carrier in self._carriers.values():
+            for name, carrier in self._carriers.items():
+                await self._stop_round(name)
                 await carrier.retire()
             self._carriers.clear()
             self._show(leading=False)
@@ -298,7 +317,8 @@ class Engine:
         names = {balancer.settings.name for balancer in balancers}
         self._healers = {name: h for name, h in self._healers.items() if name in names}
         patience = max(self._interval, 1.0)
-        await _side_by_side({name: each.heal(patience) for name, each in self._healers.items()})
+        rounds = [_round(name, each.heal(patience)) for name, each in self._healers.items()]
+        await asyncio.gather(*rounds)
 
     async def _carry(self) -> None:
         """Round after round with the relays, more often than the others: sessions wait."""
@@ -309,13 +329,16 @@ class Engine:
                 LOG.exception("engine: a round with the relays failed")
             await self._clock.sleep(min(self._interval, CARRY_INTERVAL))
 
-    async def carry(self) -> None:
-        """Bring every relay up to date once, side by side."""
+    async def carry(self) -> Sequence[asyncio.Task[None]]:
+        """Begin to bring every relay up to date, but for those where that is still under way: no
+        relay waits for another's, nor for a cloud that removes what has drained at another. The
+        rounds that were begun."""
         balancers = {each.settings.name: each for each in self._balancers() if each.relayed}
         for name, carrier in list(self._carriers.items()):
             fresh = balancers.get(name)
             if fresh is carrier.balancer:
                 continue
+            await self._stop_round(name)
             if fresh is None or fresh.relayed is None or fresh.relayed.way is not carrier.way:
                 await carrier.retire()
             del self._carriers[name]
@@ -323,14 +346,26 @@ class Engine:
             if name not in self._carriers and balancer.relayed is not None:
                 carrier = Carrier(balancer, balancer.relayed, self._clock, self._metrics)
                 self._carriers[name] = carrier
-        await _side_by_side({name: each.carry() for name, each in self._carriers.items()})
+        idle = [name for name in self._carriers if name not in self._rounds]
+        return [self._begin_round(name) for name in idle]
+
+    def _begin_round(self, name: str) -> asyncio.Task[None]:
+        begun = asyncio.create_task(_round(name, self._carriers[name].carry()))
+        self._rounds[name] = begun
+        begun.add_done_callback(lambda _: self._rounds.pop(name))
+        return begun
+
+    async def _stop_round(self, name: str) -> None:
+        if name in self._rounds:
+            self._rounds[name].cancel()
+            await asyncio.gather(self._rounds[name], return_exceptions=True)
 
 
-async def _side_by_side(rounds: Mapping[str, Coroutine[Any, Any, None]]) -> None:
-    """A round for each application, by its name; what goes wrong in one is no other's."""
-    outcomes = await asyncio.gather(*rounds.values(), return_exceptions=True)
-    for name, outcome in zip(rounds, outcomes, strict=True):
-        if isinstance(outcome, IsonephError):
-            LOG.warning("engine: %s: %s: %s", name, outcome.code, outcome.message)
-        elif isinstance(outcome, Exception):
-            LOG.error("engine: %s: a round failed", name, exc_info=outcome)
+async def _round(name: str, work: Awaitable[None]) -> None:
+    """A round for one application; what goes wrong in it is no other's."""
+    try:
+        await work
+    except IsonephError as error:
+        LOG.warning("engine: %s: %s: %s", name, error.code, error.message)
+    except Exception:
+        LOG.exception("engine: %s: a round failed", name)

@@ -93,6 +93,12 @@ class Relayed:
         self._shown: tuple[object, Sequence[Vm]] | None = None
 
     @property
+    def is_blank(self) -> bool:
+        """Whether a relay in the engine has backends of which nobody remembers any. It is told
+        nothing until each cloud has been listed: it would take the others' away."""
+        return not (self.way.remote or self.standing.settled or self.standing.members)
+
+    @property
     def talks(self) -> bool:
         """Whether this process speaks to the relay itself. With a shared store one does, and
         tells the others."""
@@ -141,8 +147,11 @@ class Relayed:
         return True
 
     def carries(self, vm: Vm) -> bool:
-        """Whether the relay is to bring traffic to VMs of this type."""
-        return self.settings.types is None or vm.type in self.settings.types
+        """Whether the relay is to bring traffic to a VM, for its type; or lets it drain, of a type
+        that it brought traffic to before."""
+        if self.settings.types is None or vm.type in self.settings.types:
+            return True
+        return self._is_member(vm) and self.draining_since(vm) is not None
 
     def member(self, vm: Vm) -> Member | None:
         """A VM as a backend; None while it has no address on the relay's network."""
@@ -157,6 +166,7 @@ class Relayed:
             addresses=tuple(addresses),
             name=vm.name,
             cloud=vm.cloud,
+            weight=self.settings.weights.get(vm.type, 1.0),
         )
 
     def draining_since(self, vm: Vm) -> float | None:
@@ -168,7 +178,7 @@ class Relayed:
 
     def may_have_sessions(self, vm: Vm) -> bool:
         """Whether a delete of this VM must ask the relay first."""
-        return self.carries(vm) and vm.state in SERVING_STATES
+        return vm.state in SERVING_STATES and (self.carries(vm) or self._is_member(vm))
 
     def sessions(self, vm: Vm) -> int | None:
         """How many a VM has, None when that is not known."""
@@ -191,15 +201,31 @@ class Relayed:
             )
 
     async def begin(self, vm: Vm) -> bool:
-        """Have a VM drain, of which the ledger says so already; whether it must be waited for."""
-        since = self.draining(vm).at
-        if not self.talks or not await self.ask("drain", self.way.drain({vm.id: since})):
+        """Have a VM drain, of which the ledger says so already; whether it must be waited for.
+
+        A relay that does not answer is not waited for longer than ``patience``, and not by one
+        delete after the other: the engine's next round tells it what the ledger says.
+        """
+        since, patience = self.draining(vm).at, self._application.patience
+        if not self.talks:
             return True
-        return self._is_member(vm) and self.sessions(vm) != 0
+        if self.error is not None:
+            await self.look(self._application.freshness)
+        if isinstance(self.error, RelayUnreachable):
+            return True
+        try:
+            async with asyncio.timeout(patience):
+                if not await self.ask("drain", self.way.drain({vm.id: since})):
+                    return True
+        except TimeoutError:
+            self.error = RelayUnreachable(f"no answer from the relay for {patience:.1f} s")
+            return True
+        return self.is_blank or (self._is_member(vm) and self.sessions(vm) != 0)
 
     def remembers(self, vm: Vm) -> bool:
         """Whether that a VM drains is written where it outlives this process."""
-        is_marked = self._is_member(vm) and vm.id in self.standing.draining
+        standing = self.standing
+        is_marked = self._is_member(vm) and vm.id in standing.draining and standing.settled
         return is_marked or self._ledger.shared
 
     def note_removed(self, vm: Vm) -> None:
@@ -243,7 +269,7 @@ class Relayed:
             LOG.warning("other replicas are not told of the relay: %s", problem.message)
 
     async def close(self) -> None:
-        """Look no more."""
+        """Look no more, until somebody asks again."""
         if self._looking is not None:
             self._looking.cancel()
             await asyncio.gather(self._looking, return_exceptions=True)
@@ -286,6 +312,8 @@ class Relayed:
             self.standing = standing
         if self.removed:
             self.removed &= {member.placement for member in standing.members.values()}
+        if error is None and self.is_blank:
+            error = RelayUnreachable("what the relay's backends are is not known yet")
         self.error = error
 
     async def _adopt(self) -> None:

@@ -103,7 +103,9 @@ class Remover:
                 LOG.warning("vm %s: drained, not removed yet: %s", vm.id, error.message)
                 return True
             raise
-        if self._is_draining(vm):  # it was, until now, so that nothing could be lost
+        if self._is_draining(
+            self._ledger.book, vm
+        ):  # it was, until now, so that nothing could be lost
             await self._ledger.update(lambda book: book.set(self._deleted(vm)))
         return False
 
@@ -206,18 +208,20 @@ class Remover:
     def _mark(self, book: Book, vm: Vm, *, drains: bool) -> bool:
         """Count a VM as gone; whether it drained already, as it then does until it is gone."""
         relayed = self._relayed
-        promised = relayed is not None and relayed.draining_since(vm) is not None
+        promised = self._is_draining(book, vm)
+        if relayed is not None:
+            promised = promised or relayed.draining_since(vm) is not None
         if relayed is not None and (drains or promised):
             book.set(relayed.draining(vm))
-        else:
+        elif not promised:
             book.set(self._deleted(vm))
         return promised
 
     def _deleted(self, vm: Vm) -> Entry:
         return self._ledger.entry(vm.id, vm.cloud, vm.type, Phase.DELETED, SETTLED_FOR)
 
-    def _is_draining(self, vm: Vm) -> bool:
-        entry = self._ledger.book.get(vm.id, vm.cloud)
+    def _is_draining(self, book: Book, vm: Vm) -> bool:
+        entry = book.get(vm.id, vm.cloud)
         return entry is not None and entry.phase is Phase.DRAINING
 
     async def _disown(self, vm_id: str) -> None:

@@ -78,17 +78,19 @@ class RelaySettings:
     """What carries an application's traffic to its VMs; durations in seconds.
 
     ``network`` is the one whose addresses of a VM are used (None: the VM's first); ``types`` are
-    the VM types that get traffic (None: all); ``servers`` the addresses of others that get it too.
-    ``control`` is where the relay's process is spoken
-    to: the path of a Unix socket, or HOST:PORT with a shared secret in ``control_secret_file``;
-    None is the socket of that application in this user's runtime directory. ``metrics`` is
-    where the process shows its figures, HOST:PORT, if it does.
+    the VM types that get traffic (None: all); ``servers`` the addresses of others that get it too;
+    ``weights`` the shares of new sessions, by VM type or server, where that is not 1. ``control``
+    is where the relay's process is spoken to: the path of a Unix socket, or HOST:PORT with a
+    shared secret in ``control_secret_file``; None is the socket of that application in this
+    user's runtime directory. ``metrics`` is where the process shows its figures, HOST:PORT, if it
+    does.
     """
 
     driver: str
     network: str | None = None
     types: Sequence[str] | None = None
     servers: Sequence[str] = ()
+    weights: Mapping[str, float] = field(default_factory=dict)
     drain: float = 300.0
     control: str | None = None
     control_secret_file: str | None = None

@@ -208,8 +208,15 @@ class Look:
         return next((table for table in self.report.tables if table.name == name), None)
 
     def _rows(self, now: float) -> Sequence[Sequence[Any]]:
+        from isoneph.core.relaying import Member  # noqa: PLC0415 (slow; help does without)
+
+        named = {**self.standing.servers, **self.standing.members}
+        others = [
+            Member(id=key, placement="", addresses=())
+            for key in sorted(self.standing.status.keys() - named.keys())
+        ]
         rows = []
-        for member in [*self.standing.servers.values(), *self.standing.members.values()]:
+        for member in [*named.values(), *others]:
             status = self.standing.status.get(member.id)
             since = self.standing.draining.get(member.id)
             rows.append(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import voluptuous as vol
@@ -68,6 +68,10 @@ CONTROL = Rule(
     f"the absolute path of a Unix socket, of at most {MAX_SOCKET_PATH} bytes, or HOST:PORT",
     lambda value: _control(_text(value)),
 )
+WEIGHED = Rule(
+    "a VM type, or an address of `servers`",
+    lambda value: _address(value) or str(NAME(value)),
+)
 FIGURES = Rule("a port, or HOST:PORT", _figures)
 FILE = Rule("an absolute path", lambda value: _file(_text(value)))
 
@@ -95,6 +99,12 @@ RELAY: OptionSchema = {
         description="Addresses of servers that isoneph did not make and that get traffic beside "
         "the VMs; with them the relay needs neither an engine nor VMs.",
     ): Each(ADDRESS, unique=True),
+    vol.Optional(
+        "weights",
+        default=dict,
+        description="Shares of new sessions, by VM type or by an address of `servers`: one of 2 "
+        "gets twice as many as one of 1, which is everybody's by default.",
+    ): {WEIGHED: number(above=0)},
     vol.Optional(
         "drain",
         default=_DEFAULTS.drain,
@@ -129,7 +139,7 @@ def read_relay(document: Document, registry: Registry) -> RelaySettings | None:
     if not isinstance(entry, dict):
         report((), "expected a relay plugin's name, or a mapping that has it under 'driver'")
         return None
-    _check_types(part(entry, "types", list), part(document.value, "types", dict), report)
+    _check_types(entry, part(document.value, "types", dict), report)
     plugin = None
     if isinstance(entry.get("driver"), str):
         plugin = load_plugin(registry, "relays", entry["driver"], report, "driver")
@@ -145,10 +155,28 @@ def read_relay(document: Document, registry: Registry) -> RelaySettings | None:
     return RelaySettings(**own, options=checked, parts=parts)
 
 
-def _check_types(given: Sequence[Any], known: Mapping[str, Any], report: Report) -> None:
+def _check_types(entry: Mapping[str, Any], known: Iterable[str], report: Report) -> None:
+    """That VM types which are named are there, and get traffic where they have a weight."""
+    given = part(entry, "types", list)
     for index, name in enumerate(given):
         if isinstance(name, str) and name not in known:
             report(("types", index), unknown("VM type", name, known))
+    carried = [name for name in known if name in given] if "types" in entry else list(known)
+    servers = {_address(each) for each in part(entry, "servers", list)}
+    for key in part(entry, "weights", dict):
+        address = _address(key)
+        if address is not None and address not in servers:
+            report(("weights", key), "this is none of the servers")
+        elif address is None and key not in carried:
+            report(("weights", key), unknown("VM type", str(key), carried))
+
+
+def _address(value: Any) -> str | None:
+    """An address as it is compared, None for anything else."""
+    try:
+        return str(ADDRESS(value))
+    except vol.Invalid:
+        return None
 
 
 def _control_problem(checked: Mapping[str, Any]) -> tuple[str, str] | None:

@@ -31,7 +31,9 @@ Time is not looked at here: who drives this bounds the whole handshake.
 from __future__ import annotations
 
 import hmac
+import os
 import secrets
+import stat
 from enum import Enum, auto
 from pathlib import Path
 from typing import Final
@@ -72,12 +74,16 @@ class Stage(Enum):
 
 def read_secret(path: Path) -> bytes:
     """The shared secret in a file, without white space at its ends. Raises LinkError when the
-    file cannot be read, or holds less than 16 bytes or more than 4096."""
+    file cannot be read, when others can open it, or its group write to it, and when it holds less
+    than 16 bytes or more than 4096."""
     try:
         with path.open("rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
             secret = file.read(_MOST_SECRET_BYTES + 1).strip()
     except OSError as error:
         raise LinkError(f"the secret file {path} cannot be read: {error.strerror}") from None
+    if mode & (stat.S_IRWXO | stat.S_IWGRP):
+        raise LinkError(f"others can open {path}, which holds a secret; chmod 600 {path}")
     if not SECRET_BYTES <= len(secret) <= _MOST_SECRET_BYTES:
         raise LinkError(
             f"the secret file {path} holds {len(secret)} bytes, "

@@ -93,7 +93,8 @@ class Plugin(ABC):  # noqa: B024 (its kinds declare the abstract methods)
     @classmethod
     def problems(cls, options: Mapping[str, Any]) -> Sequence[str]:
         """What is wrong with options that passed the schema one by one but do not go together;
-        a sentence each, told with the place in the configuration."""
+        a sentence each, told with the place in the configuration. Keys of the core's own that
+        stand beside them are there as well."""
         return ()
 
 

@@ -28,7 +28,8 @@ class Relay(Plugin):
 
     async def start(self) -> None:
         """Open listeners, or the way to what carries the traffic. An error here stops the
-        process with that error. The backends come by the first ``update``, soon after."""
+        process with that error: ConfigInvalid, for what is not to be tried again as it is
+        configured, with exit code 2. The backends come by the first ``update``, soon after."""
 
     async def drain(self) -> None:
         """Take no new sessions and return when the last one is over; the process is to end.
@@ -44,7 +45,8 @@ class Relay(Plugin):
 
     @abstractmethod
     async def status(self) -> Mapping[str, BackendStatus]:
-        """How each backend of the last ``update`` stands, by its id."""
+        """How each backend of the last ``update`` stands, by its id; and each that gets traffic
+        without having been named, where the relay takes such."""
 
     async def report(self) -> RelayReport:
         """What an operator wants to see: ``isoneph relay status`` shows it, again each second."""

@@ -10,13 +10,14 @@ that process.
                                                                 StateFile (remembering.py)
 
 A relay without a process of its own has its :class:`~isoneph.core.relaying.host.RelayHost` in the
-engine, without the file; both are a :class:`~isoneph.core.relaying.values.RelayWay`.
+engine, with its state in the store; both are a :class:`~isoneph.core.relaying.values.RelayWay`.
 """
 
 from isoneph.core.relaying.client import RemoteRelay
 from isoneph.core.relaying.host import RelayHost
 from isoneph.core.relaying.making import has_process, make_relay
 from isoneph.core.relaying.places import control_of
+from isoneph.core.relaying.remembering import StoredState
 from isoneph.core.relaying.values import Member, RelayWay, Standing
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "RelayWay",
     "RemoteRelay",
     "Standing",
+    "StoredState",
     "control_of",
     "has_process",
     "make_relay",

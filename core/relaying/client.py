@@ -35,6 +35,10 @@ ANSWER_TIMEOUT = 12.0
 _CREDENTIALS = struct.Struct("3i")
 
 
+class _Ended(RelayUnreachable):
+    """The connection has ended, as it does when the relay is started anew."""
+
+
 class RemoteRelay:
     """A relay in a process of its own: the :class:`~isoneph.core.relaying.values.RelayWay` to it.
 
@@ -83,10 +87,10 @@ class RemoteRelay:
             known = self._channel is not None
             try:
                 answer = await self._exchange(request)
-            except RelayUnreachable:
+            except _Ended:
                 if not known:
                     raise
-                answer = await self._exchange(request)  # the relay may have been started anew
+                answer = await self._exchange(request)
         if not answer.error:
             return answer
         kind = RelayUnreachable if answer.code == RelayUnreachable.code else RelayRefused
@@ -104,14 +108,19 @@ class RemoteRelay:
         except RelayError as error:
             self._disconnect()
             raise type(error)(self._about(error.message)) from error
-        except (OSError, Broken) as error:
+        except Broken as error:
             self._disconnect()
-            reason = getattr(error, "strerror", None) or str(error)
+            # Who has let us wait in vain is not asked the same at once again.
+            kind = _Ended if error.word == "cut_off" else RelayUnreachable
+            raise kind(self._about(str(error))) from error
+        except OSError as error:
+            self._disconnect()
+            reason = (error.strerror or str(error)).lower()
         except asyncio.CancelledError:
             self._disconnect()  # its answer would be taken for that of the next request
             raise
         self._disconnect()
-        raise RelayUnreachable(self._about(reason.lower()))
+        raise _Ended(self._about(reason))
 
     def _about(self, reason: str) -> str:
         return f"the relay of {self._application} at {self._control}: {reason}"

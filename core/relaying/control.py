@@ -23,14 +23,14 @@ from __future__ import annotations
 import asyncio
 import hmac
 import secrets
-import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, TypeVar
 
 import msgspec
 
-from isoneph.core.errors import RelayRefused, RelayUnreachable
+from isoneph.core import link
+from isoneph.core.errors import LinkError, RelayRefused, RelayUnreachable
 from isoneph.core.relaying.values import Member, Standing
 from isoneph.core.traffic import RelayReport
 
@@ -43,8 +43,6 @@ MAX_FRAME = 16 * 1024 * 1024
 #: Seconds: until a greeting is there, and from a frame's first byte to its last.
 GREETING_TIMEOUT = 5.0
 FRAME_TIMEOUT = 10.0
-#: The shortest secret that may be used, in characters.
-LEAST_SECRET = 16
 _LENGTH = 4
 _NONCE = 32
 _MAC = 32
@@ -147,17 +145,12 @@ def split_endpoint(control: str) -> tuple[str, int]:
 
 
 def read_secret(file: str) -> bytes:
-    """The shared secret in a file, without the white space around it. Raises RelayRefused."""
-    path = Path(file)
+    """The shared secret in a file; see :func:`isoneph.core.link.read_secret`. Raises
+    RelayRefused."""
     try:
-        mode, text = path.stat().st_mode, path.read_bytes().strip()
-    except OSError as error:
-        raise RelayRefused(f"the secret in {file} cannot be read: {error.strerror}") from error
-    if mode & (stat.S_IRWXO | stat.S_IWGRP):
-        raise RelayRefused(f"others can open {file}, which holds a secret; chmod 600 {file}")
-    if len(text) < LEAST_SECRET:
-        raise RelayRefused(f"the secret in {file} has fewer than {LEAST_SECRET} characters")
-    return text
+        return link.read_secret(Path(file))
+    except LinkError as error:
+        raise RelayRefused(error.message) from error
 
 
 class Channel:

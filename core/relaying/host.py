@@ -10,50 +10,80 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Mapping, Sequence
-from typing import ClassVar, TypeVar
+from typing import ClassVar, NamedTuple, TypeVar
 
-from isoneph.core.errors import IsonephError, RelayError, RelayRefused, RelayUnreachable
+from isoneph.core.errors import (
+    ConfigInvalid,
+    IsonephError,
+    RelayError,
+    RelayRefused,
+    RelayUnreachable,
+)
 from isoneph.core.plugin import Relay
-from isoneph.core.relaying.remembering import Remembered, StateFile
+from isoneph.core.relaying.remembering import Memory, Remembered
 from isoneph.core.relaying.values import Member, Standing
 from isoneph.core.traffic import Backend, RelayReport
 
 LOG = logging.getLogger("isoneph.relay")
 T = TypeVar("T")
+_Errors = tuple[type[IsonephError], ...]
+
+
+class _Backends(NamedTuple):
+    """Which there are, and since when those drain that do."""
+
+    members: Mapping[str, Member] = {}
+    draining: Mapping[str, float] = {}
 
 
 class RelayHost:
-    """One application's relay. For the tasks of one event loop; without a ``file`` nothing is
-    remembered when the process ends. ``servers`` are addresses that get traffic beside the VMs.
-    It starts with the first verb, or :meth:`start`."""
+    """One application's relay. For the tasks of one event loop; without a ``memory`` nothing is
+    remembered when the host ends. ``servers`` are addresses that get traffic beside the VMs, in
+    shares that ``weights`` has by address. It starts with the first verb, or :meth:`start`."""
 
     remote: ClassVar[bool] = False
 
     def __init__(
-        self, relay: Relay, file: StateFile | None = None, servers: Sequence[str] = ()
+        self,
+        relay: Relay,
+        memory: Memory | None = None,
+        servers: Sequence[str] = (),
+        weights: Mapping[str, float] | None = None,
     ) -> None:
         self.relay = relay
-        self._file = file
+        self._memory = memory
         self._servers = {
-            address: Member(id=address, placement="", addresses=(address,)) for address in servers
+            address: Member(
+                id=address,
+                placement="",
+                addresses=(address,),
+                weight=(weights or {}).get(address, 1.0),
+            )
+            for address in servers
         }
-        self._members: dict[str, Member] = {}
-        self._draining: dict[str, float] = {}
+        #: What the relay was told last, None while nobody knows; what of that it has taken, and
+        #: what of that is written down.
+        self._wanted: _Backends | None = _Backends()
+        self._taken = _Backends()
+        self._written: _Backends | None = None
+        #: Whether it may not do what is wanted.
+        self._dirty = False
+        self._complaint = ""
         self._lock = asyncio.Lock()
         self._started = False
-        #: Whether the relay may not have been told what we know.
-        self._dirty = False
 
     async def start(self) -> None:
-        """Start the relay; the next verb brings it what is remembered. Raises RelayError."""
+        """Start the relay; the next verb brings it what is remembered. Raises RelayError, and
+        ConfigInvalid when it cannot run as it is configured."""
         async with self._lock:
-            await self._start()
+            await self._start((RelayError, ConfigInvalid))
 
     async def close(self) -> None:
-        """Close the relay; when it is started again it knows what is in the file."""
+        """Close the relay; when it is started again it knows what was written down."""
         async with self._lock:
             self._started = False
-            self._members, self._draining = {}, {}
+            self._wanted = self._taken = _Backends()
+            self._dirty = False
             try:
                 await self._in_time("close", self.relay.close())
             except RelayError as error:
@@ -62,7 +92,14 @@ class RelayHost:
     async def status(self) -> Standing:
         """See :class:`~isoneph.core.relaying.values.RelayWay`."""
         async with self._lock:
-            await self._be_current()
+            await self._start()
+            try:
+                await self._settle()
+            except RelayRefused as error:
+                # How it stands all the same is the answer: it tells the engine what is missing.
+                if error.message != self._complaint:
+                    LOG.warning("not settled yet: %s", error.message)
+                self._complaint = error.message
             return await self._standing()
 
     async def update(
@@ -71,20 +108,23 @@ class RelayHost:
         """As above."""
         fresh = {member.id: member for member in members}
         async with self._lock:
-            await self._be_current()
+            await self._start()
+            before = self._wanted or _Backends()
             draining = {
                 key: since
-                for key, since in self._draining.items()
-                if key in fresh and fresh[key].placement == self._members[key].placement
+                for key, since in before.draining.items()
+                if key in fresh and fresh[key].placement == before.members[key].placement
             }
-            await self._become(fresh, _with(draining, since or {}, fresh))
+            await self._become(_Backends(fresh, _with(draining, since or {}, fresh)))
             return await self._standing()
 
     async def drain(self, since: Mapping[str, float]) -> Standing:
         """As above."""
         async with self._lock:
-            await self._be_current()
-            await self._become(self._members, _with(self._draining, since, self._members))
+            await self._start()
+            if self._wanted is not None:
+                members, draining = self._wanted
+                await self._become(_Backends(members, _with(draining, since, members)))
             return await self._standing()
 
     async def drain_all(self) -> None:
@@ -99,40 +139,43 @@ class RelayHost:
         """As above."""
         return await self._in_time("report", self.relay.report())
 
-    async def _start(self) -> None:
+    async def _start(self, passing: _Errors = (RelayError,)) -> None:
         if self._started:
             return
-        if self._file is not None:
-            remembered = await asyncio.to_thread(self._file.read)
-            self._members = {member.id: member for member in remembered.members}
-            self._draining = {
-                key: since for key, since in remembered.draining.items() if key in self._members
-            }
-        await self._in_time("start", self.relay.start())
+        wanted: _Backends | None = _Backends()
+        if self._memory is not None:
+            wanted = _of(await self._memory.read())
+        await self._in_time("start", self.relay.start(), passing)
         self._started = True
-        self._dirty = bool(self._members or self._servers)
+        self._wanted, self._taken, self._written = wanted, wanted or _Backends(), wanted
+        self._dirty = wanted is not None and bool(wanted.members or self._servers)
 
-    async def _be_current(self) -> None:
-        """Have the relay run, and know what we know."""
-        await self._start()
-        if self._dirty:
-            await self._apply(self._members, self._draining)
-            self._dirty = False
+    @property
+    def _is_written(self) -> bool:
+        return self._memory is None or self._taken == self._written
 
-    async def _become(self, members: Mapping[str, Member], draining: Mapping[str, float]) -> None:
-        """Tell the relay, then remember: who is not answered tells it again."""
-        if members == self._members and draining == self._draining:
+    async def _become(self, wanted: _Backends) -> None:
+        """What is wanted from now on. Raises RelayError; the next verb tries again."""
+        if wanted != self._wanted:
+            self._wanted, self._dirty = wanted, True
+        await self._settle()
+
+    async def _settle(self) -> None:
+        """Have the relay take what is wanted, and write down what it has taken: who is not
+        answered tells it again. What cannot be written is the truth all the same."""
+        if self._wanted is None:
             return
-        self._dirty = True
-        await self._apply(members, draining)
-        if self._file is not None:
+        if self._dirty:
+            await self._apply(*self._wanted)
+            self._taken, self._dirty = self._wanted, False
+        if self._memory is not None and not self._is_written:
+            members, draining = self._taken
             remembered = Remembered(members=tuple(members.values()), draining=dict(draining))
-            try:
-                await asyncio.to_thread(self._file.write, remembered)
-            except OSError as error:
-                raise RelayRefused(f"{self._file.path} cannot be written: {error}") from error
-        self._members, self._draining = dict(members), dict(draining)
-        self._dirty = False
+            await self._memory.write(remembered)
+            self._written = self._taken
+        if self._complaint:
+            LOG.info("settled again")
+            self._complaint = ""
 
     async def _apply(self, members: Mapping[str, Member], draining: Mapping[str, float]) -> None:
         backends = [
@@ -150,19 +193,23 @@ class RelayHost:
 
     async def _standing(self) -> Standing:
         status = await self._in_time("status", self.relay.status())
-        told = {**self._members, **self._servers}
-        known = {key: each for key, each in status.items() if key in told}
+        members, draining = self._taken
         return Standing(
-            members=self._members, servers=self._servers, draining=self._draining, status=known
+            members=members,
+            servers=self._servers,
+            draining=draining,
+            status=status,
+            settled=self._wanted is not None and not self._dirty and self._is_written,
         )
 
-    async def _in_time(self, verb: str, call: Awaitable[T]) -> T:
-        """The outcome of one of the plugin's verbs: a value, or an error of our own."""
+    async def _in_time(self, verb: str, call: Awaitable[T], passing: _Errors = (RelayError,)) -> T:
+        """The outcome of one of the plugin's verbs: a value, or an error, of which only those
+        ``passing`` are the plugin's own."""
         timeout = self.relay.environment.timeout
         try:
             async with asyncio.timeout(timeout):
                 return await call
-        except RelayError:
+        except passing:
             raise
         except IsonephError as error:
             raise RelayRefused(error.message) from error
@@ -172,6 +219,13 @@ class RelayHost:
             LOG.exception("the relay failed in %s", verb)
             failure = f"{verb}: the relay failed: {type(error).__name__} (see the log)"
             raise RelayRefused(failure) from error
+
+
+def _of(remembered: Remembered | None) -> _Backends | None:
+    if remembered is None:
+        return None
+    members = {member.id: member for member in remembered.members}
+    return _Backends(members, _with({}, remembered.draining, members))
 
 
 def _with(

@@ -2,11 +2,12 @@
 
 ::
 
-    alone? -> relay starts -> last backends -> control listens -> (ready) -> SIGTERM or SIGINT
+    alone? -> relay starts -> last backends -> control answers -> (ready) -> SIGTERM or SIGINT
                                                                                 |
-      end <- control closes <- relay closes <- no session left, or DRAIN over <- drain
+      end <- relay closes <- control closes <- no session left, or DRAIN over <- drain
 
-A second signal ends the drain at once.
+It is alone when it has both the lock beside its state and the place of its control channel; until
+then it touches nothing. A second signal ends the drain at once.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from isoneph.core.clock import SystemClock
-from isoneph.core.errors import IsonephError, RelayError
+from isoneph.core.errors import ConfigInvalid, IsonephError, RelayError
 from isoneph.core.inherited import inherited_sockets
 from isoneph.core.metrics import PrometheusMetrics
 from isoneph.core.plugin import Clock
@@ -37,6 +38,7 @@ LOG = logging.getLogger("isoneph.relay")
 
 OK = 0
 FAILED = 1
+MISCONFIGURED = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +54,8 @@ class Run:
 
 def run_relay(run: Run) -> int:
     """Run until told to stop; the exit code. For the main thread of a process that does nothing
-    else: 0 it was stopped as asked, 1 it could not start (the log says why)."""
+    else: 0 it was stopped as asked, 1 it could not start, 2 the configuration is wrong (the log
+    says why)."""
     factory: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
     with suppress(ModuleNotFoundError):
         import uvloop  # noqa: PLC0415 (an extra: quicker where it is installed)
@@ -70,10 +73,17 @@ async def _live(run: Run) -> int:
     loop.add_signal_handler(signal.SIGHUP, LOG.warning, "only a restart changes a relay")
     try:
         await process.run()
+    except ConfigInvalid as error:
+        return _refuse(MISCONFIGURED, *error.problems)
     except IsonephError as error:
-        LOG.critical("cannot run: %s", " ".join(error.message.split()))
-        return FAILED
+        return _refuse(FAILED, error.message)
     return OK
+
+
+def _refuse(code: int, *problems: str) -> int:
+    for problem in problems:
+        LOG.critical("cannot run: %s", " ".join(problem.split()))
+    return code
 
 
 class Process:
@@ -98,14 +108,17 @@ class Process:
             stack.enter_context(only_one(directory, name))
             sockets = inherited_sockets()
             relay = make_relay(run.relay, name, Registry(), self._clock, self._metrics, sockets)
-            host = RelayHost(relay, StateFile(directory, name), run.relay.servers)
-            stack.push_async_callback(host.close)
-            await host.start()
-            await self._restore(host)
+            file = StateFile(directory, name)
+            host = RelayHost(relay, file, run.relay.servers, run.relay.weights)
             control = control_of(run.application)
             secret_file = run.relay.control_secret_file
             server = ControlServer(host, name, control, secret_file, self._metrics)
             stack.push_async_callback(server.close)
+            await server.bind()
+            stack.push_async_callback(host.close)
+            await host.start()
+            await self._restore(host)
+            stack.push_async_callback(server.close)  # before the host: no verb opens that again
             await server.start()
             if run.relay.metrics is not None:
                 exposition = Exposition(run.relay.metrics, lambda: self._figures(host))
@@ -123,7 +136,7 @@ class Process:
         except RelayError as error:
             LOG.warning("the last backends are not there yet: %s", error.message)
         else:
-            if standing.members:
+            if standing.members and standing.settled:
                 drains = len(standing.draining)
                 LOG.info("%d backends as before, %d draining", len(standing.members), drains)
 
@@ -163,7 +176,7 @@ class Process:
         else:
             ready = sum(one.ready for one in standing.status.values())
             counts = {"ready": ready, "draining": len(standing.draining)}
-            counts["all"] = len(standing.members) + len(standing.servers)
+            counts["all"] = len({*standing.members, *standing.servers, *standing.status})
             for state, count in counts.items():
                 self._metrics.gauge("relay_backends", count, application=name, state=state)
             sessions = sum(one.sessions for one in standing.status.values())

@@ -1,11 +1,13 @@
-"""What outlives a relay's process: its backends, which of them drain, and that it is the only one.
+"""What outlives a relay's host: its backends, which of them drain, and that it is the only one.
 
-The file is written whole beside the old one and put in its place, so that whatever ends the
-process leaves the old state or the new one.
+A relay with a process of its own has a file for that. It is written whole beside the old one and
+put in its place, so that whatever ends the process leaves the old state or the new one. A relay in
+the engine has it in the store, where whoever leads next finds it.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import fcntl
 import logging
@@ -13,10 +15,12 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 
-from isoneph.core.errors import RelayRefused
+from isoneph.core.errors import RelayRefused, RelayUnreachable, StoreError
+from isoneph.core.plugin import Store
 from isoneph.core.relaying.places import private
 from isoneph.core.relaying.values import Member
 
@@ -34,17 +38,44 @@ class Remembered(msgspec.Struct, frozen=True, kw_only=True):
     draining: dict[str, float] = {}
 
 
+class _Version(msgspec.Struct):
+    """What every version has."""
+
+    version: int = VERSION
+
+
+class Memory(Protocol):
+    """Where that outlives the relay's host."""
+
+    async def read(self) -> Remembered | None:
+        """What was written last; None when nobody knows what the relay's backends were. Raises
+        RelayError."""
+
+    async def write(self, remembered: Remembered) -> None:
+        """Keep this. Raises RelayRefused."""
+
+
 class StateFile:
-    """The file of one application's relay; the methods block."""
+    """The file of one application's relay."""
 
     def __init__(self, directory: Path, application: str) -> None:
         self.path = directory / f"relay-{application}.json"
 
-    def read(self) -> Remembered:
+    async def read(self) -> Remembered:
         """What was written last; nothing when there is no file. One that cannot be read is set
         aside and told of: the engine brings the backends again, and the drains that it knows."""
+        return await asyncio.to_thread(self._read)
+
+    async def write(self, remembered: Remembered) -> None:
+        """Keep this, safe from a crash of the machine too. Raises RelayRefused."""
         try:
-            remembered = msgspec.json.decode(self.path.read_bytes(), type=Remembered)
+            await asyncio.to_thread(self._write, remembered)
+        except OSError as error:
+            raise RelayRefused(f"{self.path} cannot be written: {error}") from error
+
+    def _read(self) -> Remembered:
+        try:
+            return _decode(self.path.read_bytes(), str(self.path))
         except FileNotFoundError:
             return Remembered()
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
@@ -52,15 +83,8 @@ class StateFile:
             with contextlib.suppress(OSError):
                 self.path.replace(self.path.with_suffix(".unreadable"))
             return Remembered()
-        if remembered.version != VERSION:
-            raise RelayRefused(
-                f"{self.path} is of version {remembered.version}, written by another release; "
-                f"this one reads version {VERSION}"
-            )
-        return remembered
 
-    def write(self, remembered: Remembered) -> None:
-        """Keep this, safe from a crash of the machine too. Raises OSError."""
+    def _write(self, remembered: Remembered) -> None:
         fresh = self.path.with_suffix(".new")
         descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, _MODE)
         with os.fdopen(descriptor, "wb") as file:
@@ -73,6 +97,47 @@ class StateFile:
             os.fsync(directory)
         finally:
             os.close(directory)
+
+
+class StoredState:
+    """The same in the store, for a relay that runs in the engine."""
+
+    def __init__(self, store: Store, application: str) -> None:
+        self._store = store
+        self._key = f"relay-state/{application}"
+
+    async def read(self) -> Remembered | None:
+        """See :class:`Memory`. Raises RelayUnreachable while the store does not answer."""
+        try:
+            stored = await self._store.get(self._key)
+        except StoreError as error:
+            raise RelayUnreachable(f"its backends are not known: {error.message}") from error
+        if stored is None:
+            return None
+        try:
+            return _decode(stored.value, f"{self._key} of the store")
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            LOG.error("%s of the store cannot be read: %s", self._key, error)  # noqa: TRY400 (one line tells it)
+            return None
+
+    async def write(self, remembered: Remembered) -> None:
+        """As above."""
+        try:
+            await self._store.put(self._key, msgspec.json.encode(remembered))
+        except StoreError as error:
+            raise RelayRefused(f"its backends are not remembered: {error.message}") from error
+
+
+def _decode(content: bytes, what: str) -> Remembered:
+    """Raises RelayRefused for what another version wrote, which may look quite different, and
+    MsgspecError for what none did."""
+    version = msgspec.json.decode(content, type=_Version).version
+    if version != VERSION:
+        raise RelayRefused(
+            f"{what} is of version {version}, written by another release; "
+            f"this one reads version {VERSION}"
+        )
+    return msgspec.json.decode(content, type=Remembered)
 
 
 @contextmanager

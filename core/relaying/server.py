@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 import socket
+import stat
 from pathlib import Path
 
 from isoneph.core.errors import RelayError, RelayRefused
@@ -33,11 +35,14 @@ LOG = logging.getLogger("isoneph.relay")
 MAX_CLIENTS = 32
 #: Seconds after which a client that asks nothing is let go; it may come again.
 IDLE = 300.0
+#: Seconds for which clients are only counted that are turned away as one before them was.
+QUIET = 60.0
 _OWNER_ONLY = 0o177
 
 
 class ControlServer:
-    """Lets clients speak to a relay. For the tasks of one event loop."""
+    """Lets clients speak to a relay: those that connect when it is bound are answered when it is
+    started. For the tasks of one event loop."""
 
     def __init__(
         self,
@@ -53,27 +58,36 @@ class ControlServer:
         self._secret_file = secret_file
         self._metrics = metrics
         self._secret: bytes | None = None
+        self._sock: socket.socket | None = None
         self._server: asyncio.Server | None = None
         self._clients: set[asyncio.Task[None]] = set()
+        #: Clients that were turned away and not told of one by one, by the reason.
+        self._untold: dict[str, int] = {}
 
-    async def start(self) -> None:
-        """Listen. Raises RelayRefused."""
+    async def bind(self) -> None:
+        """Take the place for ourselves. Raises RelayRefused when another relay has it."""
         if self._secret_file is not None:
             self._secret = read_secret(self._secret_file)
-        sock = _unix(self.control) if self._is_unix else await _tcp(self.control)
-        self._server = await asyncio.start_server(self._connected, sock=sock)
+        self._sock = _unix(self.control) if self._is_unix else await _tcp(self.control)
+
+    async def start(self) -> None:
+        """Answer. Raises as :meth:`bind`, where that has not been called."""
+        if self._sock is None:
+            await self.bind()
+        self._server = await asyncio.start_server(self._connected, sock=self._sock)
 
     async def close(self) -> None:
-        """Let all clients go."""
-        if self._server is None:
+        """Let all clients go, and the place."""
+        if self._sock is None:
             return
-        self._server.close()
+        (self._server or self._sock).close()
         for client in self._clients:
             client.cancel()
         await asyncio.gather(*self._clients, return_exceptions=True)
         if self._is_unix:
-            _remove(self.control)
-        self._server = None
+            with contextlib.suppress(OSError):
+                _remove(self.control)
+        self._sock = self._server = None
 
     @property
     def _is_unix(self) -> bool:
@@ -135,7 +149,16 @@ class ControlServer:
 
     def _refused(self, word: str, text: str) -> None:
         self._metrics.count("relay_control_refused", reason=word)
+        if word in self._untold:
+            self._untold[word] += 1
+            return
+        self._untold[word] = 0
         LOG.warning("control channel: a client is turned away: %s", text)
+        asyncio.get_running_loop().call_later(QUIET, self._tell_untold, word)
+
+    def _tell_untold(self, word: str) -> None:
+        if count := self._untold.pop(word):
+            LOG.warning("control channel: %d more clients were turned away: %s", count, word)
 
 
 def _unix(path: str) -> socket.socket:
@@ -160,8 +183,11 @@ def _unix(path: str) -> socket.socket:
 
 
 def _remove(path: str) -> None:
-    """Remove a socket that nobody listens on any more."""
+    """Remove a socket that nobody listens on any more. Raises OSError, of whatever else is
+    there too."""
     with contextlib.suppress(FileNotFoundError):
+        if not stat.S_ISSOCK(os.lstat(path).st_mode):
+            raise OSError(errno.ENOTSOCK, "something else than a socket is there")
         Path(path).unlink()
 
 

@@ -28,13 +28,19 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
     """How a relay stands: its backends by id; since when (seconds since the epoch) those drain
-    that do; and what the relay says of each. ``servers`` are those that are configured, and no
-    VMs."""
+    that do; and what the relay says of each, and of those that get traffic by its own choice.
+    ``servers`` are those that are configured, and no VMs.
+
+    It is ``settled`` unless it has to be told again: because it did not take what it was told
+    last, or that could not be written down, or because nothing is remembered of a relay whose
+    backends outlive its host; then there are no members either.
+    """
 
     members: Mapping[str, Member] = {}
     servers: Mapping[str, Member] = {}
     draining: Mapping[str, float] = {}
     status: Mapping[str, BackendStatus] = {}
+    settled: bool = True
 
 
 class RelayWay(Protocol):
@@ -60,7 +66,8 @@ class RelayWay(Protocol):
     ) -> Standing:
         """From now on these are the backends. One that drains goes on draining, unless its
         placement is another; those in ``since`` drain as well, as by :meth:`drain`, before they
-        get any session. What is missing is forgotten."""
+        get any session. What is missing is forgotten. What is not taken, or cannot be written
+        down, raises RelayRefused and is tried again with the next verb."""
 
     async def drain(self, since: Mapping[str, float]) -> Standing:
         """Have these backends drain, since the times given or the earlier ones that are known

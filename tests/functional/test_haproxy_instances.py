@@ -88,7 +88,7 @@ async def test_an_address_that_is_taken_is_told_with_its_place(backends: WebBack
     options = own(backends)
     async with running(options):
         relay = make_relay(options)
-        with pytest.raises(ConfigInvalid, match=r"listen\[0\]: .*Address already in use"):
+        with pytest.raises(RelayRefused, match=r"listen\[0\]: .*Address already in use"):
             await relay.start()
 
 

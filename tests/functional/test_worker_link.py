@@ -91,8 +91,10 @@ async def test_the_worker_of_the_documentation_works(crew: Crew, tmp_path: Path)
     program = tmp_path / "worker.py"
     program.write_text(textwrap.dedent(code))
     relay = await crew.listen(LOOPBACK)
-    (tmp_path / "secret").write_bytes(SECRET)
-    arguments = [str(relay), str(tmp_path / "secret"), "vm-1"]
+    secret = tmp_path / "secret"
+    secret.write_bytes(SECRET)
+    secret.chmod(0o600)
+    arguments = [str(relay), str(secret), "vm-1"]
     async with process_of(program, *arguments, log=tmp_path / "vm-1.log"):
         hand = await crew.await_worker("vm-1")
         first = await hand.ask(1, b"one")

@@ -184,6 +184,8 @@ class FakeRelay(Relay):
 
     @classmethod
     def problems(cls, options: Mapping[str, Any]) -> Sequence[str]:
+        if "second" in options and options["servers"]:
+            return ["second takes no servers"]
         return ["first and second do not go together"] if {"first", "second"} <= {*options} else []
 
     # As above: no verb is ever called.

@@ -104,7 +104,9 @@ class Stage:
         self.directory = Path(self._stack.enter_context(directory))
         self.udp, self.server_udp, own_udp = free_udp_ports(3)
         self.workers_at = self.directory / "workers.sock"
-        (self.directory / "secret").write_text(SECRET)
+        secret = self.directory / "secret"
+        secret.write_text(SECRET)
+        secret.chmod(0o600)
         self.transport = self.make_transport(own_udp)
         await self.transport.start()
         self._stack.push_async_callback(self.transport.close)

@@ -220,6 +220,7 @@ class Yard(Site):
         self.address = self.address_in(directory)
         secret_file = directory / "secret"
         secret_file.write_bytes(SECRET)
+        secret_file.chmod(0o600)
         super().__init__(
             build_plugin(Sticky, {"window": window}),
             workers={

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, ClassVar
 
 import pytest
@@ -40,8 +42,13 @@ class ScriptedRelay(Relay):
         self.updates: list[Sequence[Backend]] = []
         self.unwell: set[str] = set()
         self.sessions: dict[str, int] = {}
-        #: What the next calls raise.
+        #: Backends that it takes without having been told of them.
+        self.by_itself: Mapping[str, BackendStatus] = {}
+        #: What the next calls raise, and what the next updates alone do.
         self.fault: Exception | None = None
+        self.refusal: Exception | None = None
+        #: All updates, those that were refused too.
+        self.tried: list[Sequence[Backend]] = []
         self.running = False
 
     async def start(self) -> None:
@@ -53,12 +60,15 @@ class ScriptedRelay(Relay):
 
     async def update(self, backends: Sequence[Backend]) -> None:
         self._fail()
+        self.tried.append(backends)
+        if self.refusal is not None:
+            raise self.refusal
         self.updates.append(backends)
         self.backends = {backend.id: backend for backend in backends}
 
     async def status(self) -> Mapping[str, BackendStatus]:
         self._fail()
-        return {
+        told = {
             key: BackendStatus(
                 ready=key not in self.unwell,
                 sessions=self.sessions.get(key, 0),
@@ -66,6 +76,7 @@ class ScriptedRelay(Relay):
             )
             for key in self.backends
         }
+        return {**told, **self.by_itself}
 
     async def report(self) -> RelayReport:
         self._fail()
@@ -105,7 +116,11 @@ class Elsewhere:
     def __init__(self) -> None:
         self.relay = ScriptedRelay({}, make_environment("mme"))
         self.reachable = True
+        #: Unset, it takes every question and answers none.
+        self.answers = asyncio.Event()
+        self.answers.set()
         self._host = RelayHost(self.relay)
+        self._lock = asyncio.Lock()
 
     def take_the_place_of_processes(self, monkeypatch: pytest.MonkeyPatch) -> Elsewhere:
         """Have every deployment from now on find this as its relay."""
@@ -116,20 +131,28 @@ class Elsewhere:
         """Only the way closes."""
 
     async def status(self) -> Standing:
-        return await self._reached().status()
+        async with self._reached() as host:
+            return await host.status()
 
     async def update(
         self, members: Sequence[Member], since: Mapping[str, float] | None = None
     ) -> Standing:
-        return await self._reached().update(members, since)
+        async with self._reached() as host:
+            return await host.update(members, since)
 
     async def drain(self, since: Mapping[str, float]) -> Standing:
-        return await self._reached().drain(since)
+        async with self._reached() as host:
+            return await host.drain(since)
 
     async def report(self) -> RelayReport:
-        return await self._reached().report()
+        async with self._reached() as host:
+            return await host.report()
 
-    def _reached(self) -> RelayHost:
-        if not self.reachable:
-            raise RelayUnreachable("the relay of mme is cut off")
-        return self._host
+    @asynccontextmanager
+    async def _reached(self) -> AsyncIterator[RelayHost]:
+        """One question after the other, as over the one connection that there is."""
+        async with self._lock:
+            if not self.reachable:
+                raise RelayUnreachable("the relay of mme is cut off")
+            await self.answers.wait()
+            yield self._host

@@ -30,7 +30,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from isoneph.core.errors import ConfigInvalid, RelayError, RelayUnreachable
+from isoneph.core.errors import ConfigInvalid, RelayError, RelayRefused, RelayUnreachable
 from isoneph.core.plugin import Environment
 from isoneph.core.traffic import Address
 from isoneph.plugins.relays.haproxy.configuration import BACKEND, FRONTEND, Configuration
@@ -95,7 +95,8 @@ class OwnHaproxy:
 
     async def start(self) -> None:
         """Take the addresses, and have HAProxy check its configuration. It is started later,
-        with its first servers; until then clients wait. Raises ConfigInvalid."""
+        with its first servers; until then clients wait. Raises ConfigInvalid, and
+        RelayRefused when an address cannot be had."""
         try:
             self._version = await self._program.version()
             self._listen()
@@ -177,7 +178,7 @@ class OwnHaproxy:
                 listener = socket.create_server(address, family=family, backlog=_BACKLOG)
             except OSError as error:
                 reason = error.strerror or str(error)
-                raise self._invalid(f"listen[{number}]: {bound}: {reason}") from error
+                raise RelayRefused(f"listen[{number}]: {bound}: {reason}") from error
             listener.setblocking(False)
             self._sockets.append(listener)
 

@@ -61,7 +61,7 @@ class SctpRelay(Relay):
 
     @classmethod
     def problems(cls, options: Mapping[str, Any]) -> Sequence[str]:
-        """One form of backends has to be there, and one port."""
+        """One form of backends has to be there, and one port; workers are no servers."""
         problems = []
         if ("plain" in options) == ("workers" in options):
             problems.append("expected one of plain and workers")
@@ -69,6 +69,8 @@ class SctpRelay(Relay):
             problems.append("expected one port for all addresses of listen")
         if "workers" in options and options["max_message"] > _MOST_TO_WORKERS:
             problems.append(f"expected max_message of at most {_MOST_TO_WORKERS} with workers")
+        if "workers" in options and options.get("servers"):
+            problems.append("expected no servers with workers, which register themselves")
         return problems
 
     async def start(self) -> None:

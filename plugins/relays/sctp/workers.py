@@ -89,8 +89,10 @@ class Workers(Backends):
         self._forget_gone()
 
     def status(self) -> Mapping[str, BackendStatus]:
-        """A backend is ready when its worker is connected and does not want to stop."""
-        return {id_: self._status_of(self._members.get(id_)) for id_ in self._named}
+        """A backend is ready when its worker is connected and does not want to stop. An open relay
+        has all workers as backends."""
+        backends = self._members.keys() if self._open else self._named.keys()
+        return {id_: self._status_of(self._members.get(id_)) for id_ in backends}
 
     def open(self, client: Client, conversation: int) -> None:
         """Nothing to do: workers hear of a conversation by its first message."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from typing import Any
 
@@ -453,7 +454,7 @@ async def test_a_reload_keeps_the_way_to_the_relay_unless_its_settings_change(
         NullMetrics(),
         1.0,
     )
-    await engine.carry()
+    await asyncio.gather(*await engine.carry())
 
     def way() -> Any:
         return deployment.applications["mme"].way
@@ -461,14 +462,14 @@ async def test_a_reload_keeps_the_way_to_the_relay_unless_its_settings_change(
     first = way()
     assert first.relay.running
     await deployment.reload(site.world.settings(TWO, relay=HOSTED, freshness=1.0))
-    await engine.carry()
+    await asyncio.gather(*await engine.carry())
     assert way() is first
     assert first.relay.running
     await deployment.reload(site.world.settings(TWO, relay=replace(HOSTED, drain=5.0)))
-    await engine.carry()
+    await asyncio.gather(*await engine.carry())
     second = way()
     assert (second is first, second.relay.running) == (False, True)
     assert not first.relay.running
     await deployment.reload(site.world.settings(TWO))
-    await engine.carry()
+    await asyncio.gather(*await engine.carry())
     assert not second.relay.running

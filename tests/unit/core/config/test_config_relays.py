@@ -38,6 +38,8 @@ relay:
   driver: fake
   network: sctp
   types: [worker]
+  servers: [192.0.2.7, "2001:DB8::7"]
+  weights: {worker: 3, 192.0.2.7: 0.5, "2001:db8:0::7": 2}
   drain: 30
   control: "[::1]:7001"
   control_secret_file: /etc/isoneph/control.secret
@@ -50,6 +52,8 @@ relay:
         driver="fake",
         network="sctp",
         types=("worker",),
+        servers=("192.0.2.7", "2001:db8::7"),
+        weights={"worker": 3.0, "192.0.2.7": 0.5, "2001:db8::7": 2.0},
         drain=30.0,
         control="[::1]:7001",
         control_secret_file="/etc/isoneph/control.secret",

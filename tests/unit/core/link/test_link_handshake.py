@@ -245,6 +245,7 @@ def test_without_the_secret_nobody_is_let_in(steps: list[Frame]) -> None:
 def test_the_secret_comes_from_a_file_without_its_line_end(tmp_path: Path) -> None:
     path = tmp_path / "secret"
     path.write_bytes(SECRET + b"\n")
+    path.chmod(0o640)
     assert read_secret(path) == SECRET
 
 
@@ -257,6 +258,16 @@ def test_a_useless_secret_file_is_an_error_without_the_secret(
     path = tmp_path / "secret"
     if content is not None:
         path.write_bytes(content)
+        path.chmod(0o600)
     with pytest.raises(LinkError, match=words) as caught:
         read_secret(path)
     assert "short" not in caught.value.message
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o620, 0o601])
+def test_a_secret_that_others_can_open_is_none(tmp_path: Path, mode: int) -> None:
+    path = tmp_path / "secret"
+    path.write_bytes(SECRET)
+    path.chmod(mode)
+    with pytest.raises(LinkError, match=r"others can open .* chmod 600"):
+        read_secret(path)

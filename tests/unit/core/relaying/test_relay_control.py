@@ -44,10 +44,14 @@ class Relays:
         return str(file)
 
     async def serve(self, secret_file: str | None = None) -> ControlServer:
+        server = self.server(secret_file)
+        await server.start()
+        return server
+
+    def server(self, secret_file: str | None = None) -> ControlServer:
         server = ControlServer(
             RelayHost(self.relay), "mme", self.control, secret_file, self.metrics
         )
-        await server.start()
         self._ends.append(server.close)
         return server
 
@@ -137,6 +141,46 @@ async def test_a_socket_that_is_left_over_is_replaced(relays: Relays) -> None:
     _leave_over(relays.control)
     await relays.serve()
     await relays.client().status()
+
+
+async def test_a_file_where_the_socket_should_be_is_left_alone(relays: Relays) -> None:
+    file = relays.path / "mme.sock"
+    file.write_text("precious")
+    with pytest.raises(RelayRefused, match="something else than a socket is there"):
+        await relays.serve()
+    assert file.read_text() == "precious"
+
+
+async def test_a_place_that_is_taken_is_answered_from_later_on(relays: Relays) -> None:
+    first, second = relays.server(), relays.server()
+    await first.bind()
+    waiting = asyncio.create_task(relays.client().status())
+    with pytest.raises(RelayRefused, match="something listens on"):
+        await second.bind()
+    await second.close()
+    await first.start()
+    assert (await waiting).settled
+    await first.close()
+    assert not relays.path.joinpath("mme.sock").exists()
+
+
+async def test_a_relay_that_lets_wait_in_vain_is_not_asked_twice(
+    relays: Relays, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("isoneph.core.relaying.client.ANSWER_TIMEOUT", 0.05)
+    await relays.serve()
+    client = relays.client()
+    await client.status()
+    asked: list[int] = []
+
+    async def hang(_: RelayHost) -> Any:
+        asked.append(1)
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(RelayHost, "status", hang)
+    with pytest.raises(RelayUnreachable, match=r"nothing came within 0\.05 s"):
+        await client.status()
+    assert asked == [1]
 
 
 async def test_the_relay_of_another_application_is_told(relays: Relays) -> None:
@@ -268,6 +312,32 @@ async def test_clients_are_limited(relays: Relays, monkeypatch: pytest.MonkeyPat
     await clients[2].status()
 
 
+async def test_strangers_do_not_fill_the_log(
+    relays: Relays, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(serving, "QUIET", 0.2)
+    await relays.serve()
+
+    async def intrude(times: int, sent: bytes) -> None:
+        for _ in range(times):
+            reader, writer = await asyncio.open_unix_connection(relays.control)
+            await _read_frame(reader)
+            writer.write(sent)
+            assert await reader.read() == b""
+            writer.close()
+
+    await intrude(5, b"\x00\x00\x00\x05{half")
+    await intrude(1, b"GET / HTTP/1.1\r\n\r\n")
+    warnings = [record.getMessage() for record in caplog.records]
+    assert len(warnings) == 2
+    assert all("control channel: a client is turned away: " in text for text in warnings)
+    await asyncio.sleep(0.3)
+    warnings = [record.getMessage() for record in caplog.records]
+    assert warnings[2:] == ["control channel: 4 more clients were turned away: malformed"]
+    await intrude(1, b"\x00\x00\x00\x05{half")
+    assert len(caplog.records) == 4
+
+
 async def test_an_answer_that_was_not_waited_for_is_not_the_next_ones(relays: Relays) -> None:
     await relays.serve()
     client = relays.client()
@@ -281,7 +351,7 @@ async def test_an_answer_that_was_not_waited_for_is_not_the_next_ones(relays: Re
 @pytest.mark.parametrize(
     ("text", "mode", "problem"),
     [
-        ("short", 0o600, "fewer than 16 characters"),
+        ("short", 0o600, "holds 5 bytes"),
         (SECRET, 0o644, "others can open"),
     ],
 )

@@ -215,5 +215,9 @@ class TestOptions:
         assert SctpRelay.problems(options) == [
             "expected max_message of at most 1000000 with workers"
         ]
+        options = check({"listen": ["10.0.0.1:1"], "workers": WORKERS})
+        assert SctpRelay.problems({**options, "servers": ["10.0.0.9"]}) == [
+            "expected no servers with workers, which register themselves"
+        ]
         good = check({"listen": ["10.0.0.1:1", "[::1]:1"], "plain": {"port": 2}})
-        assert SctpRelay.problems(good) == []
+        assert SctpRelay.problems({**good, "servers": ["10.0.0.9"]}) == []

@@ -43,6 +43,7 @@ async def test_a_worker_whose_vm_is_not_named_waits(tmp_path: Path) -> None:
         client = await yard.asking(b"x")
         await asyncio.sleep(0.02)
         assert not client.got
+        assert await yard.relay.status() == {}
         await yard.name("vm-1")
         await soon(lambda: client.got)
 
@@ -52,6 +53,7 @@ async def test_unless_the_relay_is_open(tmp_path: Path) -> None:
         await yard.worker("vm-1")
         client = await yard.asking(b"x")
         await soon(lambda: client.got)
+        assert await yard.relay.status() == {"vm-1": BackendStatus(ready=True, sessions=1)}
 
 
 async def test_an_engine_that_names_vms_ends_that(tmp_path: Path) -> None:
