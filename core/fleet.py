@@ -70,8 +70,8 @@ class Fleet:
     async def ensure_usable(self) -> Mapping[str, CloudError]:
         """Have listings that decisions can be made by; renew ageing ones in the background.
 
-        A cloud that has owed an answer for longer than the application's patience, and given
-        none lately, is among the errors at once, however young its last listing: it hangs.
+        A cloud that has owed an answer for longer than the application's patience is among the
+        errors at once, however young its last listing: it may hang, and so would what it got.
         """
         now = self._clock.monotonic()
         patience = self._settings.patience
@@ -252,7 +252,6 @@ class Fleet:
         at = self._clock.time() - (self._clock.monotonic() - begun)
         view.listing = listing = Listing.of(begun, at, vms)
         view.error = None
-        view.answered = self._clock.monotonic()
         if view.missed:
             view.missed = False
             LOG.info("%s: cloud %s is listed again", self._settings.name, cloud)

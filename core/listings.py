@@ -14,8 +14,6 @@ from isoneph.core.model import LIVE_STATES, CloudUse, Vm
 
 #: Seconds by which the clocks of replicas may differ.
 CLOCK_SKEW = 5.0
-#: Seconds after its last listing for which a cloud that owes the next one is taken for busy only.
-BUSY_FOR = 10.0
 
 
 @dataclass(slots=True)
@@ -60,8 +58,6 @@ class View:
     listing: Listing | None = None
     error: CloudError | None = None
     begun: float = float("-inf")
-    #: When the last listing came.
-    answered: float = float("-inf")
     #: Whether the log was told that the cloud is not listed.
     missed: bool = False
     task: asyncio.Task[None] | None = None
@@ -78,9 +74,8 @@ class View:
         return error
 
     def hangs(self, now: float, patience: float) -> bool:
-        """Whether a listing has been owed for longer than ``patience``, and none came lately."""
-        late = self.task is not None and now - self.begun > patience
-        return late and now - self.answered > BUSY_FOR
+        """Whether a listing has been owed for longer than ``patience``."""
+        return self.task is not None and now - self.begun > patience
 
     def misses(self, entry: Entry) -> bool:
         """Whether the entry's VM is too young to be in the listing, and not known otherwise."""
