@@ -109,8 +109,9 @@ class Play:
         await site.rounds(8, 61.0)
 
 
-@pytest.mark.parametrize("store", ["memory", "sqlite"])
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize(
+    ("seed", "store"), [*((seed, "memory") for seed in range(4)), (4, "sqlite"), (5, "sqlite")]
+)
 async def test_drains_are_finished_whatever_happens(
     world: World, monkeypatch: pytest.MonkeyPatch, seed: int, store: str
 ) -> None:
