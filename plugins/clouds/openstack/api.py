@@ -16,8 +16,8 @@ this driver and options such as ``compute_default_microversion`` all allow.
 
 What goes wrong is raised as one of isoneph's own errors, sorted by
 :mod:`isoneph.plugins.clouds.openstack.errors`; it knows ``NotFound``, ``Conflict`` and
-``Forbidden`` more closely. Nothing that changes anything is sent twice, except after a 401,
-which certainly did nothing.
+``Forbidden`` more closely. Nothing that changes anything is sent twice, except when the
+token was refused, which certainly did nothing.
 
 API reference: https://docs.openstack.org/api-ref/
 """
@@ -36,6 +36,7 @@ import requests
 
 from isoneph.core.errors import CloudError, Throttled
 from isoneph.core.plugin import Environment
+from isoneph.plugins.clouds.openstack import texts
 from isoneph.plugins.clouds.openstack.bucket import BURST, CALLS_PER_SECOND, Bucket
 from isoneph.plugins.clouds.openstack.deadline import Deadline
 from isoneph.plugins.clouds.openstack.errors import (
@@ -57,6 +58,9 @@ SHARE = 0.9
 #: how long such a reading may hold up the call that makes it.
 REFRESH_PAUSE = 30.0
 REFRESH_SECONDS = 5.0
+#: Seconds before each new token that a refused request is sent again with. Keystone revokes what
+#: was issued until the end of a second: the first new token may still be of that second.
+RENEWALS = (0.0, 1.0)
 
 OK = (200, 201, 202, 204)
 _READING = frozenset({"GET", "HEAD"})
@@ -215,9 +219,11 @@ class Api:
         params: Mapping[str, Any] | None,
         data: bytes | Stream | None,
     ) -> requests.Response:
-        """Send it; once more after a 401 with a fresh token, which certainly did nothing, or when
-        it only reads and the connection was dropped."""
-        retries = set() if isinstance(data, Stream) else {"token", "connection"}
+        """Send it; again with fresh tokens when the token was refused, which certainly did nothing,
+        and once more when it only reads and the connection was dropped."""
+        is_stream = isinstance(data, Stream)
+        renewals = iter(() if is_stream else RENEWALS)
+        may_reconnect = not is_stream and not request.changing
         while True:
             token = link.headers(deadline)
             begun = self._clock.monotonic()
@@ -235,16 +241,19 @@ class Api:
                 failure = error
             if failure is not None:
                 self._note(request, "none", begun)
-                if "connection" in retries and not request.changing and was_dropped(failure):
-                    retries.remove("connection")
+                if may_reconnect and was_dropped(failure):
+                    may_reconnect = False
                     continue
                 raise self._sorter.of_failure(failure, request) from failure
             self._note(request, str(response.status_code), begun)
-            refused = response.status_code == HTTPStatus.UNAUTHORIZED
-            if refused and "token" in retries and link.forget(token, deadline):
-                retries.remove("token")
-                continue
-            return response
+            if not _may_be_the_token(response):
+                return response
+            pause = next(renewals, None)
+            if pause is None or deadline.remaining() < pause:
+                return response
+            self._clock.pause(pause)
+            if not link.forget(token, deadline):
+                return response
 
     def _note(self, request: Request, status: str, begun: float) -> None:
         seconds = self._clock.monotonic() - begun
@@ -294,6 +303,13 @@ class Api:
     def _new_link(self, spoken: Mapping[str, Version]) -> Link:
         timeout = SHARE * self._environment.timeout
         return Link(self._options, self._environment, timeout, spoken)
+
+
+def _may_be_the_token(response: requests.Response) -> bool:
+    """Whether a fresh token may help, and surely nothing was done."""
+    if response.status_code == HTTPStatus.BAD_REQUEST:
+        return texts.is_image_refused(response.content)
+    return response.status_code == HTTPStatus.UNAUTHORIZED
 
 
 def _versions(service: str, endpoint: Endpoint) -> dict[str, str]:

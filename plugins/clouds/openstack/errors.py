@@ -22,7 +22,7 @@ answer timed out, reset, incomplete  OutcomeUnknown when it changes something, e
 
 ===================================  ==============================================================
 an answer with another status        :meth:`Sorter.of_answer`
-401                                  Unauthorized (after one try with a fresh token)
+401                                  Unauthorized (after two tries with fresh tokens)
 400, 403, 409, 413 with quota text   QuotaExceeded
 400, 403, 409: no addresses, hosts   NoCapacity
 other 403                            :class:`Forbidden` (Unauthorized) when reading, else

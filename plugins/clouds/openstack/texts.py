@@ -66,6 +66,12 @@ _INVALID = re.compile(
 )
 
 
+def is_image_refused(content: bytes) -> bool:
+    """Whether Glance refused Nova the image in our name, so that Nova made nothing: the user may
+    not have it, or the token that came with the request had been revoked."""
+    return b"Not authorized for image" in content
+
+
 def fault_code(text: str) -> str:
     """The code of isoneph's error that says the same as ``text``, the fault of a server in
     ERROR: ``quota_exceeded``, ``invalid_request``, ``no_capacity``, else ``boot_failed``.

@@ -9,6 +9,7 @@ import pytest
 
 from isoneph.core.errors import (
     CloudError,
+    InvalidRequest,
     Throttled,
     Unauthorized,
     Unreachable,
@@ -257,11 +258,54 @@ def test_many_calls_with_a_revoked_token_log_in_once(cloud: StubCloud, api: Api)
     assert cloud.logins == 2
 
 
-def test_a_token_that_is_refused_twice_is_unauthorized(cloud: StubCloud, api: Api) -> None:
+def test_tokens_of_the_second_of_a_revocation_are_revoked_too(
+    cloud: StubCloud, clock: FakeClock, api: Api
+) -> None:
+    listing(api)
+    revoked_until = clock.time() + 1.0
+    log_in = cloud.login
+
+    def log_in_too_soon(seen: Any) -> Reply:
+        reply = log_in(seen)
+        if clock.time() < revoked_until:
+            cloud.tokens.clear()
+        return reply
+
+    cloud.tokens.clear()
+    cloud.login = log_in_too_soon
+    assert create(api) == {"server": {"id": "s1"}}
+    assert cloud.logins == 3
+    assert clock.paused == pytest.approx(1.0)
+
+
+def test_a_token_that_is_revoked_between_nova_and_glance_is_renewed(
+    cloud: StubCloud, api: Api
+) -> None:
+    message = "Not authorized for image 6f2f80de-61f6-4aa4-9cd3-6ce5ac6a3e64."
+    refused = Reply(400, {"badRequest": {"code": 400, "message": message}})
+    cloud.on(CREATE, refused, MADE)
+    assert create(api) == {"server": {"id": "s1"}}
+    assert cloud.logins == 2
+    cloud.on(CREATE, refused)
+    with pytest.raises(InvalidRequest, match="Not authorized for image"):
+        create(api)
+
+
+def test_fresh_tokens_that_are_refused_are_unauthorized(cloud: StubCloud, api: Api) -> None:
     cloud.on(CREATE, Reply(401, {"error": {"message": "Nobody may."}}))
     with pytest.raises(Unauthorized, match=r"clouds.uniform.auth: the token is not accepted"):
         create(api)
+    assert len(cloud.asked(CREATE)) == 3
+
+
+def test_no_fresh_token_is_waited_for_past_the_deadline(
+    cloud: StubCloud, clock: FakeClock, api: Api
+) -> None:
+    cloud.on(CREATE, Reply(401, {"error": {"message": "Nobody may."}}))
+    with pytest.raises(Unauthorized):
+        api.call("POST", "compute", "/servers", body={}, deadline=Deadline.after(clock, 0.9))
     assert len(cloud.asked(CREATE)) == 2
+    assert clock.paused == 0.0
 
 
 def test_a_fixed_token_that_has_expired_is_unauthorized(cloud: StubCloud, clock: FakeClock) -> None:
