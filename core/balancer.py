@@ -26,7 +26,7 @@ from isoneph.core.errors import (
 )
 from isoneph.core.fleet import Fleet
 from isoneph.core.gateway import CloudGateway
-from isoneph.core.ledger import Book, Ledger, Phase
+from isoneph.core.ledger import UNWANTED, Book, Ledger, Phase
 from isoneph.core.locks import NameLocks
 from isoneph.core.model import (
     CloudStatus,
@@ -177,9 +177,9 @@ class Balancer:
         """Wait for a VM to reach ``state``; one whose boot fails meanwhile is placed again. A VM
         that is READY or SERVING has reached ACTIVE too.
 
-        Raises WaitTimeout, UnknownVm when it is deleted, VmLeaving when it drains,
-        PlacementFailed when it fails to boot and nothing else can take it, BadRequest for
-        READY of what no relay brings traffic to.
+        Raises WaitTimeout, UnknownVm when it is deleted, VmLeaving when it drains or fails after
+        it was deleted, PlacementFailed when it fails to boot and nothing else can take it,
+        BadRequest for READY of what no relay brings traffic to.
         """
         deadline = self._clock.monotonic() + timeout
         reached = REACHED.get(state, frozenset({state}))
@@ -192,6 +192,8 @@ class Balancer:
             if state in REACHED and self.draining(vm):
                 raise VmLeaving(f"VM {vm_id} drains and will be removed")
             if vm.state is VmState.ERROR:
+                if not self.wanted(vm):
+                    raise VmLeaving(f"VM {vm_id} is not wanted any more and will be removed")
                 if vm.attempt >= self.settings.healing.attempts:
                     raise PlacementFailed(
                         f"VM {vm_id} failed to boot {vm.attempt} times, last: {vm.fault}",
@@ -220,6 +222,12 @@ class Balancer:
     def draining(self, vm: Vm) -> bool:
         """Whether a VM drains, to be removed."""
         return self.relayed is not None and self.relayed.draining_since(vm) is not None
+
+    def wanted(self, vm: Vm) -> bool:
+        """Whether nobody deleted a VM or gave it up, so that it is worth placing again."""
+        entry = self.ledger.book.get(vm.id, vm.cloud)
+        unwanted = entry is not None and entry.phase in UNWANTED
+        return not unwanted and not self.draining(vm)
 
     async def replace(self, vm_id: str) -> Placed | None:
         """Place a VM again whose boot failed, under the same id, and remove the failed one.
@@ -353,7 +361,7 @@ class Balancer:
         async with self._locks.held(vm_id):
             await self.fleet.catch_up(await self.ledger.refresh())
             copies = self.fleet.copies(vm_id)
-            if not copies or not self.failed(copies[0]) or self.draining(copies[0]):
+            if not copies or not self.failed(copies[0]) or not self.wanted(copies[0]):
                 return None
             failed = copies[0]
             self.placer.note_failure(failed)

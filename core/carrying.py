@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 
 from isoneph.core.balancer import Balancer
 from isoneph.core.errors import IsonephError
-from isoneph.core.ledger import Book, Entry, Phase
+from isoneph.core.ledger import Entry, Phase
 from isoneph.core.model import Vm, VmState
 from isoneph.core.plugin import Clock, Metrics
 from isoneph.core.relayed import SERVING_STATES, Relayed
@@ -157,7 +157,7 @@ class Carrier:
             and (entry.cloud not in self.balancer.gateways or self._is_listed(entry.cloud))
         ]
         if gone:
-            await self.balancer.ledger.update(lambda book: forget_drains(book, gone))
+            await self.balancer.ledger.update(lambda book: book.forget(gone))
         over = [
             (entry, why)
             for entry, vm in copies.items()
@@ -203,10 +203,3 @@ class Carrier:
         self._metrics.gauge("relay_drains", len(self._drains()), application=name)
         answers = float(self._relayed.error is None)
         self._metrics.gauge("relay_up", answers, application=name)
-
-
-def forget_drains(book: Book, gone: Sequence[Entry]) -> None:
-    """Drop the entries of VMs that are gone."""
-    for entry in gone:
-        if book.get(entry.id, entry.cloud) == entry:
-            book.drop(entry.id, entry.cloud)

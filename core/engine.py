@@ -8,7 +8,8 @@ It removes only what carries isoneph's tags and is provably without an owner:
 
 - a copy of a VM that is not the one its id stands for (see :meth:`Fleet.copies`), while that
   one is confirmed to be there;
-- a VM whose create was given up or whose id was deleted, as the ledger remembers;
+- a VM whose create was given up or that was deleted and stays all the same, as the ledger
+  remembers;
 - leftovers (ports, volumes) that no VM holds, as the driver proves them ours.
 
 And each only when it was seen twice, at least ``grace`` seconds apart.
@@ -23,10 +24,10 @@ from contextlib import suppress
 from functools import partial
 
 from isoneph.core.balancer import Balancer
-from isoneph.core.carrying import Carrier, forget_drains
+from isoneph.core.carrying import Carrier
 from isoneph.core.errors import CloudError, IsonephError, LeaseTaken
 from isoneph.core.lease import Lease
-from isoneph.core.ledger import DOUBT_FOR, Book, Entry, Phase
+from isoneph.core.ledger import DOUBT_FOR, SETTLED_FOR, UNWANTED, Book, Entry, Phase
 from isoneph.core.model import CLOUD_STATES, Leftover, Vm, VmState
 from isoneph.core.plugin import Clock, Metrics
 from isoneph.core.sightings import Sightings
@@ -39,8 +40,6 @@ REPLACEMENTS = 20
 REMOVALS = 20
 #: Seconds between two rounds with a relay, where the engine's own are not more often.
 CARRY_INTERVAL = 1.0
-#: The ledger's phases of what nobody wants.
-UNWANTED = frozenset({Phase.ABANDONED, Phase.REAPING})
 
 
 class Healer:
@@ -63,6 +62,7 @@ class Healer:
         listed = [name for name in self.balancer.settings.clouds if name not in errors]
         self._report()
         await self._remove_drained()
+        await self._forget_deleted(listed)
         await self._replace_failed(listed)
         await self._reap_strays(listed)
         await self._reap_leftovers(listed)
@@ -91,8 +91,23 @@ class Healer:
             LOG.warning("vm %s: it has no relay, not removed yet: %s", entry.id, error.message)
             return
         if deletion.vm is None:
-            await self.balancer.ledger.update(partial(forget_drains, gone=[entry]))
+            await self.balancer.ledger.update(lambda book: book.forget([entry]))
         LOG.info("vm %s on %s drained at a relay that is no more: removed", entry.id, entry.cloud)
+
+    async def _forget_deleted(self, listed: Sequence[str]) -> None:
+        """What was deleted is remembered until every replica's listing is without it: it may end
+        in ERROR on its way, and must not be placed again."""
+        settled = self._clock.time() - SETTLED_FOR
+        gone = [
+            entry
+            for entry in self.balancer.ledger.book
+            if entry.phase is Phase.DELETED
+            and entry.at < settled
+            and entry.cloud in listed
+            and not self._copies(entry)
+        ]
+        if gone:
+            await self.balancer.ledger.update(lambda book: book.forget(gone))
 
     async def _replace_failed(self, listed: Sequence[str]) -> None:
         failed = [
@@ -100,7 +115,7 @@ class Healer:
             for vm in self.balancer.fleet.vms()
             if vm.cloud in listed
             and self.balancer.failed(vm)
-            and not self.balancer.draining(vm)
+            and self.balancer.wanted(vm)
             and not self._given_up(vm)
         ]
         await asyncio.gather(*(self._replace(vm) for vm in failed[:REPLACEMENTS]))
@@ -129,7 +144,7 @@ class Healer:
     async def _reap_strays(self, listed: Sequence[str]) -> None:
         strays = {
             (vm.cloud, vm.cloud_id): vm
-            for vm in [*self.balancer.fleet.doubles(), *self._abandoned()]
+            for vm in [*self.balancer.fleet.doubles(), *self._unwanted()]
             if vm.cloud in listed and vm.state is not VmState.DELETING
         }
         grace = self.balancer.settings.healing.grace
@@ -138,24 +153,24 @@ class Healer:
             try:
                 if await self._without_owner(vm, listed):
                     await self.balancer.remover.remove(vm)
-                    await self.balancer.ledger.update(partial(_forget, vm=vm))
+                    await self.balancer.ledger.update(partial(self._reaped, vm=vm))
                     self._count("vm")
                     LOG.warning("vm %s: stray copy on %s removed", vm.id, vm.cloud)
             except IsonephError as error:
                 LOG.warning("vm %s: stray copy not removed yet: %s", vm.id, error.message)
 
-    def _abandoned(self) -> list[Vm]:
+    def _unwanted(self) -> list[Vm]:
         """VMs on clouds where the ledger says that nobody wants them."""
         entries = [entry for entry in self.balancer.ledger.book if entry.phase in UNWANTED]
-        return [
-            vm
-            for entry in entries
-            for vm in self.balancer.fleet.copies(entry.id)
-            if vm.cloud == entry.cloud
-        ]
+        return [vm for entry in entries for vm in self._copies(entry)]
+
+    def _copies(self, entry: Entry) -> list[Vm]:
+        """What is to be seen of an entry's VM on its cloud."""
+        copies = self.balancer.fleet.copies(entry.id)
+        return [vm for vm in copies if vm.cloud == entry.cloud]
 
     async def _without_owner(self, vm: Vm, listed: Sequence[str]) -> bool:
-        """The last check before a stray is removed; an abandoned one is claimed for it."""
+        """The last check before a stray is removed; an unwanted one is claimed for it."""
         if await self.balancer.ledger.update(partial(self._claim, vm=vm)):
             return True
         winner = self.balancer.fleet.copies(vm.id)[0]
@@ -175,6 +190,12 @@ class Healer:
         ledger = self.balancer.ledger
         book.set(ledger.entry(vm.id, vm.cloud, vm.type, Phase.REAPING, DOUBT_FOR))
         return True
+
+    def _reaped(self, book: Book, vm: Vm) -> None:
+        entry = book.get(vm.id, vm.cloud)
+        if entry is not None and entry.phase is Phase.REAPING:
+            ledger = self.balancer.ledger
+            book.set(ledger.entry(vm.id, vm.cloud, vm.type, Phase.DELETED, DOUBT_FOR))
 
     async def _reap_leftovers(self, listed: Sequence[str]) -> None:
         """Looked for less often than the rest: it takes several calls, and nothing hurries."""
@@ -227,12 +248,6 @@ class Healer:
 
     def _count(self, kind: str) -> None:
         self._metrics.count("reaped", application=self.balancer.settings.name, kind=kind)
-
-
-def _forget(book: Book, vm: Vm) -> None:
-    entry = book.get(vm.id, vm.cloud)
-    if entry is not None and entry.phase is Phase.REAPING:
-        book.drop(vm.id, vm.cloud)
 
 
 class Engine:

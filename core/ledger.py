@@ -10,16 +10,16 @@ The life of an entry, one for each VM id and cloud::
     CREATING --answer--> CREATED --(expires: listings show it)
        |  \--refusal--> (removed)
        \--answer lost--> DOUBTFUL --request failed or VM deleted--> ABANDONED
-    any --VM deleted--> DELETED --(expires)
+    any --VM deleted--> DELETED --no listing shows it--> (removed)
        \--that has sessions--> DRAINING --they are over, or its time is--> DELETED
-    ABANDONED --engine sees it twice--> REAPING --> (removed)
+    ABANDONED, DELETED --engine sees it twice--> REAPING --deleted again--> DELETED
     ABANDONED --same idempotency key comes again--> (removed: the VM is wanted after all)
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from enum import StrEnum
 from typing import TypeVar
 
@@ -32,7 +32,8 @@ T = TypeVar("T")
 
 #: Seconds that a settled decision stays, until every replica's listing is younger than it.
 SETTLED_FOR = 30.0
-#: Seconds that a doubt stays: a cloud that comes back later than this shows what it shows.
+#: Seconds that a doubt, or a delete that its cloud is slow to carry out, stays: a cloud that comes
+#: back later than this shows what it shows.
 DOUBT_FOR = 86400.0
 #: Tries to write the ledger while other replicas write it too.
 ATTEMPTS = 100
@@ -52,6 +53,8 @@ class Phase(StrEnum):
 
 #: Phases of what is not wanted any more and may still be listed.
 LEAVING = frozenset({Phase.DELETED, Phase.DRAINING, Phase.REAPING})
+#: Phases of what nobody wants: it is not placed again, and removed when it stays.
+UNWANTED = frozenset({Phase.ABANDONED, Phase.DELETED, Phase.REAPING})
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -87,6 +90,12 @@ class Book(msgspec.Struct):
     def drop(self, vm_id: str, cloud: str) -> None:
         """Remove an entry, if it is there."""
         self.entries.pop(f"{vm_id}@{cloud}", None)
+
+    def forget(self, entries: Iterable[Entry]) -> None:
+        """Drop entries that are still as they are given."""
+        for entry in entries:
+            if self.get(entry.id, entry.cloud) == entry:
+                self.drop(entry.id, entry.cloud)
 
     def prune(self, now: float) -> None:
         """Drop what has expired."""
@@ -153,11 +162,10 @@ class Ledger:
         had settled before it needs no entry in a ledger that only this process reads."""
         if self.shared:
             return
-        settled = (Phase.CREATED, Phase.DELETED)
         done = [
             key
             for key, entry in self._book.entries.items()
-            if entry.cloud == cloud and entry.phase in settled and entry.at < since
+            if entry.cloud == cloud and entry.phase is Phase.CREATED and entry.at < since
         ]
         for key in done:
             del self._book.entries[key]

@@ -15,7 +15,7 @@ from functools import partial
 from isoneph.core.errors import CloudError, UnknownVm
 from isoneph.core.fleet import Fleet
 from isoneph.core.gateway import CloudGateway
-from isoneph.core.ledger import DOUBT_FOR, LEAVING, SETTLED_FOR, Book, Entry, Ledger, Phase
+from isoneph.core.ledger import DOUBT_FOR, LEAVING, Book, Entry, Ledger, Phase
 from isoneph.core.model import (
     Deletion,
     Ranking,
@@ -218,7 +218,7 @@ class Remover:
         return promised
 
     def _deleted(self, vm: Vm) -> Entry:
-        return self._ledger.entry(vm.id, vm.cloud, vm.type, Phase.DELETED, SETTLED_FOR)
+        return self._ledger.entry(vm.id, vm.cloud, vm.type, Phase.DELETED, DOUBT_FOR)
 
     def _is_draining(self, book: Book, vm: Vm) -> bool:
         entry = book.get(vm.id, vm.cloud)

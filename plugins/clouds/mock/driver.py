@@ -112,7 +112,7 @@ class MockCloud(Cloud):
         gone_at = self._clock.time() + call.draw(call.options["delete_seconds"])
         with self._state.transaction() as db:
             record = self._find(db, vm)
-            if record is not None:
+            if record is not None and not call.meets("ignored"):
                 records.remove_vm(db, self._name, record.cloud_id, gone_at)
                 if call.meets("leave_port"):
                     records.add_port(db, self._name, record, gone_at)

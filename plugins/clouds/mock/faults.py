@@ -31,6 +31,7 @@ FAULTS: Mapping[str, Sequence[str]] = {
     "timeout_before": _WRITES,
     "timeout_after": _WRITES,
     "leave_port": ("delete",),
+    "ignored": ("delete",),
     "throttle": CALLS,
     "unauthorized": CALLS,
     "hang": CALLS,
@@ -115,7 +116,8 @@ FAULT_OPTIONS = {
         description="What happens. create: `quota`, `no_capacity`, `error_after_accept` (the VM "
         "ends in ERROR); create and delete: `invalid`, `timeout_before` (outcome unknown, nothing "
         "done), `timeout_after` (outcome unknown, all done); delete: `leave_port` (a leftover "
-        "stays); every call: `throttle`, `unauthorized`, `hang` (unreachable after `seconds`), "
+        "stays), `ignored` (accepted, and nothing done); every call: `throttle`, `unauthorized`, "
+        "`hang` (unreachable after `seconds`), "
         "`outage` (unreachable; goes before all other faults).",
     ): _fault_name,
     Optional("call", default=ANY, description="The call that it befalls, or `any`."): _call_name,

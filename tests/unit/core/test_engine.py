@@ -13,7 +13,7 @@ from isoneph.core import identity
 from isoneph.core.balancer import Balancer
 from isoneph.core.clock import SystemClock
 from isoneph.core.engine import Engine, Healer
-from isoneph.core.errors import PlacementFailed
+from isoneph.core.errors import PlacementFailed, VmLeaving
 from isoneph.core.gateway import CloudGateway
 from isoneph.core.lease import Lease
 from isoneph.core.ledger import Phase
@@ -149,6 +149,48 @@ async def test_a_late_answer_of_a_deleted_vm_is_removed_too(world: World) -> Non
     assert [cloud for cloud, _id in live(world)] == ["uniform"]
     await settle(balancer, world.clock)
     assert live(world) == []
+
+
+async def ends_in_error(world: World, balancer: Balancer, vm: Vm) -> None:
+    record = world.cloud("uniform").vms()[0]
+    world.cloud("uniform").set_vm_state(record.cloud_id, VmState.ERROR, "Build aborted")
+    world.clock.advance(1)
+    await balancer.list()
+
+
+@pytest.mark.parametrize("seconds", [1, 3600])
+async def test_a_deleted_vm_that_ends_in_error_is_deleted_again_and_never_placed_again(
+    seconds: float, world: World
+) -> None:
+    balancer = await world.balancer(TWO)
+    world.cloud("uniform").inject("ignored", call="delete", count=1)
+    vm = await create(balancer)
+    await balancer.delete(vm.id)
+    world.clock.advance(seconds)
+    await settle(balancer, world.clock, rounds=1)
+    await ends_in_error(world, balancer, vm)
+    with pytest.raises(VmLeaving):
+        await balancer.wait(vm.id, VmState.ACTIVE, 10)
+    await settle(balancer, world.clock)
+    assert live(world) == []
+    assert balancer.placer.story(vm.id).refusals == []
+    assert list(balancer.ledger.book) == []
+
+
+async def test_a_create_given_up_that_appears_in_error_is_not_placed_again(world: World) -> None:
+    balancer = await world.balancer({"uniform": {}})
+    world.cloud("uniform").inject("timeout_after", call="create", visible_after=30)
+    with pytest.raises(PlacementFailed):
+        await create(balancer)
+    world.cloud("uniform").clear_faults()
+    world.clock.advance(40)
+    ((vm,), _errors) = await balancer.list()
+    await ends_in_error(world, balancer, vm)
+    await settle(balancer, world.clock)
+    assert live(world) == []
+    assert [refusal.code for refusal in balancer.placer.story(vm.id).refusals] == [
+        "outcome_unknown"
+    ]
 
 
 async def test_what_is_not_tagged_as_ours_is_never_touched(world: World) -> None:
