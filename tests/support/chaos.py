@@ -273,9 +273,15 @@ class Chaos:
     async def _delete_some(self, ids: Sequence[str]) -> set[str]:
         balancer = await self._balancer()
         gone = set(self.random.sample(sorted(ids), self.random.randint(0, len(ids))))
+        unwanted = set(gone)
         for cloud in self._clouds:
             self.world.cloud(cloud).inject("leave_port", call="delete", probability=0.5)
-        for vm_id in gone:
+            self.world.cloud(cloud).inject("error_after_accept", call="create")
+            self.world.cloud(cloud).inject("ignored", call="delete", count=1, probability=0.5)
+        for _ in range(self.random.randint(0, 2)):
+            creation = await balancer.create(CreateRequest(type="worker"))
+            unwanted.add(creation.placed[0].vm.id)
+        for vm_id in sorted(unwanted):
             await balancer.delete(vm_id)
         self.world.clock.advance(GRACE)
         await settle(balancer, self.world.clock)
