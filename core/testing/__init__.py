@@ -22,6 +22,7 @@ except ModuleNotFoundError as error:
 # A failing suite then shows its figures, as the plugin author's own tests do.
 pytest.register_assert_rewrite(
     "isoneph.core.testing.associations",
+    "isoneph.core.testing.cloud_fixtures",
     "isoneph.core.testing.clouds",
     "isoneph.core.testing.policies",
     "isoneph.core.testing.relays",

@@ -22,19 +22,12 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
-from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Final
 
-from isoneph.core.errors import (
-    AssociationClosed,
-    BadStream,
-    MessageTooLarge,
-    QueueFull,
-    TransportError,
-)
+from isoneph.core.errors import AssociationClosed, BadStream
 from isoneph.core.plugin import Association, AssociationHandler
 from isoneph.core.traffic import (
     Address,
@@ -46,20 +39,19 @@ from isoneph.core.traffic import (
 )
 from isoneph.plugins.transports.kernel import abi, notifications
 from isoneph.plugins.transports.kernel.beginning import take_up
+from isoneph.plugins.transports.kernel.news import News
+from isoneph.plugins.transports.kernel.outgoing import NO_ROOM, Outgoing, misfit
 
 if TYPE_CHECKING:
     from isoneph.plugins.transports.kernel.control import Control
     from isoneph.plugins.transports.kernel.owner import Owner
 
-#: Messages read, and queued ones sent, before others on the loop have their turn.
+#: Messages read before others on the loop have their turn.
 _READS: Final = 64
-_WRITES: Final = 64
 #: Bytes read at once; a longer message comes in parts.
 _READ_SIZE: Final = 65536
 #: Seconds between two looks for the end of an association that its peer is shutting down.
 _END_INTERVAL: Final = 0.02
-#: The errors of sending that pass.
-_NO_ROOM: Final = frozenset({errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM})
 
 
 class _State(Enum):
@@ -92,10 +84,11 @@ class KernelAssociation(Association):
         self._handler: AssociationHandler
         self._timer: asyncio.TimerHandle | None = None
         self._deadline: asyncio.TimerHandle | None = None
-        self._queue: deque[Message] = deque()
-        self._queued = 0
+        self._news = News(owner, self)
+        self._outgoing = Outgoing(owner, self._sock, self)
+        #: Here as well, because it is looked at for each message that is sent.
+        self._queue = self._outgoing.queue
         self._parts = bytearray()
-        self._cut = False
         self._gone = False
         self._error = 0
         self._sent = self._sent_bytes = 0
@@ -128,77 +121,45 @@ class KernelAssociation(Association):
         """Hand the message to the kernel, or queue it when that has no room."""
         if self._state is not _State.UP or self._error:
             raise AssociationClosed("the association is over, or being closed")
-        if (self._stale or not self._reading) and self._renewed():
+        if (self._stale or not self._reading) and self.renewed():
             raise AssociationClosed("the peer is gone, or has started anew")
         data, stream, ppid, unordered = message
         size = len(data)
         if not 0 < size <= self._owner.settings.max_message:
-            raise _misfit(size, self._owner.settings.max_message)
+            raise misfit(size, self._owner.settings.max_message)
         if not 0 <= stream < self.streams_out:
             raise BadStream(f"there is no stream {stream}: there are {self.streams_out}")
         if self._queue:
-            self._enqueue(message, size)
+            self._outgoing.put(message, size)
         else:
             info = abi.send_info(stream, ppid, abi.UNORDERED if unordered else 0)
             try:
                 self._sock.sendmsg((data,), info)
             except OSError as error:
-                if error.errno not in _NO_ROOM:
-                    self._fail(error)
+                if error.errno not in NO_ROOM:
+                    self.on_failure(error)
                     raise AssociationClosed(f"the association is over: {error}") from error
-                self._enqueue(message, size)
+                self._outgoing.put(message, size)
         self._sent += 1
         self._sent_bytes += size
 
-    def _enqueue(self, message: Message, size: int) -> None:
-        limit = self._owner.settings.send_queue
-        if self._queued + size > 2 * limit:
-            raise QueueFull(f"{self._queued} bytes are queued already")
-        if not self._queue:
-            self._owner.loop.add_writer(self._sock, self._flush)
-        self._queue.append(message)
-        self._queued += size
-        if self.writable and self._queued > limit:
-            self.writable = False
-            self._handler.writable_changed(False)
+    def on_writable(self, writable: bool) -> None:
+        """More is queued than should be, or little enough again."""
+        self.writable = writable
+        if self._state is _State.UP:
+            self._handler.writable_changed(writable)
 
-    def _flush(self) -> None:
-        """Hand queued messages to the kernel, as long as it takes them."""
-        if self._renewed():
-            self._owner.loop.remove_writer(self._sock)
-            return
-        try:
-            for _ in range(min(_WRITES, len(self._queue))):
-                message = self._queue[0]
-                flags = abi.UNORDERED if message.unordered else 0
-                info = abi.send_info(message.stream, message.ppid, flags)
-                self._sock.sendmsg((message.data,), info)
-                self._queue.popleft()
-                self._queued -= len(message.data)
-        except OSError as error:
-            if error.errno not in _NO_ROOM:
-                self._owner.loop.remove_writer(self._sock)
-                self._fail(error)
-                return
-        self._relieved()
+    def on_flushed(self) -> None:
+        """Nothing is queued any more."""
+        if self._state is _State.FLUSHING:
+            self._shut()
 
-    def _fail(self, error: OSError) -> None:
+    def on_failure(self, error: OSError) -> None:
         """Nothing more can be sent: reading will tell the end. Where the socket had an error, that
         is taken now, and who waits for it while reading is paused would wait in vain."""
         self._error = error.errno or 0
         if not self._reading and error.errno != errno.EPIPE:
             self._read_on()
-
-    def _relieved(self) -> None:
-        """Less is queued than before."""
-        if not self._queue:
-            self._owner.loop.remove_writer(self._sock)
-            if self._state is _State.FLUSHING:
-                self._shut()
-        if not self.writable and self._queued <= self._owner.settings.send_queue // 2:
-            self.writable = True
-            if self._state is _State.UP:
-                self._handler.writable_changed(True)
 
     # Reading.
 
@@ -212,7 +173,7 @@ class KernelAssociation(Association):
     def resume_reading(self) -> None:
         """Read again."""
         if self._state is _State.UP and not self._reading:
-            self._renewed()
+            self.renewed()
             self._reading = True
             self._watch()
 
@@ -223,10 +184,10 @@ class KernelAssociation(Association):
     def _read_on(self) -> None:
         """Throw away what is unread, up to what became of the association."""
         self._stale = self._deaf = True
-        self._owner.loop.remove_writer(self._sock)
+        self._outgoing.stop()
         self._watch()
 
-    def _renewed(self) -> bool:
+    def renewed(self) -> bool:
         """Whether the peer has started anew and that is not read yet; it is soon."""
         if not self._stale:
             with suppress(OSError):
@@ -258,10 +219,10 @@ class KernelAssociation(Association):
                 return
             except OSError as error:
                 self._error = error.errno or 0
-                self._lose(b"")
+                self.on_lost(b"")
                 return
             if flags & abi.MSG_NOTIFICATION:
-                self._take_notification(data, bool(flags & abi.MSG_EOR))
+                self._news.take(data, bool(flags & abi.MSG_EOR))
             elif not data:
                 self._await_end()
                 return
@@ -273,7 +234,7 @@ class KernelAssociation(Association):
                 self._assemble(data, bool(flags & abi.MSG_EOR), ancillary[0][2])
             if not self._reading and not self._deaf:
                 return
-        self._renewed()  # that may be behind what is left to be read
+        self.renewed()  # that may be behind what is left to be read
 
     def _deliver(self, data: bytes, info: bytes) -> None:
         stream, flags, ppid = abi.RCVINFO_HEAD.unpack_from(info)
@@ -297,58 +258,33 @@ class KernelAssociation(Association):
 
     # What the kernel tells.
 
-    def _take_notification(self, data: bytes, whole: bool) -> None:
-        cut, self._cut = self._cut, not whole
-        try:
-            event = notifications.parse(data if whole and not cut else b"")
-        except notifications.Unreadable as error:
-            self._owner.environment.metrics.count("notifications_ignored", reason=error.why)
-            return
-        match event:
-            case notifications.AssociationChange():
-                self._association_changed(event)
-            case notifications.PeerAddressChange():
-                self._address_changed(event)
-            case notifications.ShutdownEvent():
-                self._tell(Notice.SHUTDOWN)
-            case notifications.SendFailed():
-                text = f"{event.size} bytes on stream {event.stream}"
-                self._tell(Notice.SEND_FAILED, f"{text}{'' if event.sent else ', never sent'}")
-            case notifications.PartialDelivery():
-                self._parts.clear()
-
-    def _association_changed(self, event: notifications.AssociationChange) -> None:
-        if event.state == notifications.AssociationState.SHUTDOWN_COMPLETE:
-            self._complete()
-        elif event.state == notifications.AssociationState.LOST:
-            self._lose(event.causes)
-        elif event.state == notifications.AssociationState.RESTARTED:
-            self.streams_in, self.streams_out = event.streams_in, event.streams_out
-            self._restart()
-
-    def _restart(self) -> None:
+    def on_restart(self, streams_in: int, streams_out: int) -> None:
         """The peer has started anew: what was meant for its former life is dropped, and told."""
+        self.streams_in, self.streams_out = streams_in, streams_out
         self._parts.clear()
-        dropped = len(self._queue)
-        self._queue.clear()
-        self._queued = 0
+        dropped = self._outgoing.clear()
         self._tag = self._find()
         self._stale = False
         if self._deaf:
             self._deaf = False
             if not self._reading:
                 self._rest()
-        self._tell(Notice.RESTARTED)
+        self.tell(Notice.RESTARTED)
         if dropped:
-            self._tell(Notice.SEND_FAILED, f"{dropped} messages, never sent: it has started anew")
+            self.tell(Notice.SEND_FAILED, f"{dropped} messages, never sent: it has started anew")
         if self._state is not _State.OVER:
-            self._relieved()
+            self._outgoing.relieve()
 
-    def _address_changed(self, event: notifications.PeerAddressChange) -> None:
+    def on_address_change(self) -> None:
+        """An address of the peer's has come, gone or changed."""
         self._find()
-        self._tell(Notice.ADDRESS_CHANGED, f"{event.address} is {event.words}")
 
-    def _tell(self, notice: Notice, text: str = "") -> None:
+    def on_given_up(self) -> None:
+        """The rest of the message that comes in parts will never come."""
+        self._parts.clear()
+
+    def tell(self, notice: Notice, text: str = "") -> None:
+        """Notify the handler, as long as it is up."""
         if self._state is _State.UP:
             self._handler.notified(Notification(notice, text))
 
@@ -403,14 +339,15 @@ class KernelAssociation(Association):
         self._unwatch()
         self._timer = self._owner.loop.call_later(_END_INTERVAL, self._watch)
 
-    def _complete(self) -> None:
+    def on_complete(self) -> None:
+        """Both sides have closed it; what is queued was never sent."""
         if self._queue:
             count = len(self._queue)
             self._end(Ending.ABORTED, f"the peer closed it when {count} messages were queued")
         else:
             self._end(Ending.CLOSED, "closed")
 
-    def _lose(self, causes: bytes) -> None:
+    def on_lost(self, causes: bytes) -> None:
         """It was aborted, by the peer or by the kernel here, or the peer does not answer."""
         error = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) or self._error
         self._end(*notifications.ending_of(error, causes))
@@ -420,18 +357,17 @@ class KernelAssociation(Association):
         self._reading = self._deaf = False
         self._unwatch()
         self._owner.watch.remove(self._sock)
-        self._owner.loop.remove_writer(self._sock)
+        self._outgoing.stop()
         if self._deadline is not None:
             self._deadline.cancel()
-        self._queue.clear()
-        self._queued = 0
+        self._outgoing.clear()
         self._sock.close()
         self._owner.ended(self)
         self._handler.closed(ending, reason)
 
     def statistics(self) -> AssociationStatistics:
         """What it has carried; what the kernel counts is 0 when it is over."""
-        retransmitted, queued, rtt = 0, self._queued, 0.0
+        retransmitted, queued, rtt = 0, self._outgoing.bytes, 0.0
         with suppress(OSError):
             retransmitted = abi.read_retransmitted(self._sock)
             queued += abi.read_unacknowledged(self._sock)
@@ -445,9 +381,3 @@ class KernelAssociation(Association):
             queued=queued,
             rtt=rtt,
         )
-
-
-def _misfit(size: int, limit: int) -> TransportError:
-    if size:
-        return MessageTooLarge(f"the message has {size} bytes; at most {limit} are allowed")
-    return TransportError("SCTP carries no empty messages")

@@ -16,18 +16,11 @@ from isoneph.core.errors import CloudError, RelayRefused
 from isoneph.core.model import Vm, VmState
 from isoneph.core.testing import NullMetrics
 from relayed_site import TWO, RelayedSite
-from scripted_relay import RELAY, Elsewhere
-from world import GRACE, World
+from scripted_relay import RELAY
+from world import GRACE
 
 CHOICES = {"worker": {"instances": 1.0}, "front": {"instances": 1.0}}
 PATIENCE = 0.5
-
-
-@pytest.fixture
-async def site(world: World, monkeypatch: pytest.MonkeyPatch) -> RelayedSite:
-    made = RelayedSite(world, Elsewhere().take_the_place_of_processes(monkeypatch))
-    await made.start()
-    return made
 
 
 async def test_deletes_do_not_wait_one_behind_the_other_for_a_relay_that_hangs(

@@ -22,6 +22,7 @@ from isoneph.core.testing import FakeClock
 from local_vms import (
     STUBBORN,
     await_log,
+    await_one_session,
     await_vm,
     entries,
     make_cloud,
@@ -147,6 +148,7 @@ def test_a_restart_of_the_machine_ends_every_vm(directory: Path) -> None:
 def test_a_vm_that_stands_still_is_stopped_and_can_be_deleted(directory: Path) -> None:
     cloud = make_cloud(directory)
     vm = await_vm(cloud, cloud.create_vm(make_request()))
+    await_one_session(directory)
     os.killpg(os.getpgid(running(directory)[0].pid), signal.SIGSTOP)
     await_vm(cloud, vm, VmState.STOPPED)
     cloud.delete_vm(vm)

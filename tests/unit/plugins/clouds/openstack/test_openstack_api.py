@@ -1,7 +1,5 @@
 """Calls over real sockets to a stub of OpenStack, through keystoneauth's own session."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from isoneph.core.errors import (
@@ -15,28 +13,8 @@ from isoneph.core.testing import FakeClock
 from isoneph.plugins.clouds.openstack.api import Api
 from isoneph.plugins.clouds.openstack.deadline import Deadline
 from isoneph.plugins.clouds.openstack.errors import EndpointGone, Forbidden, NotFound
-from stub_calls import CREATE, LIST, MADE, SERVERS, create, listing, make_api
-from stub_openstack import PASSWORD, Reply, StubCloud, stub_cloud
-
-
-@pytest.fixture
-def cloud() -> Iterator[StubCloud]:
-    with stub_cloud() as cloud:
-        cloud.on(LIST, SERVERS)
-        cloud.on(CREATE, MADE)
-        yield cloud
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-@pytest.fixture
-def api(cloud: StubCloud, clock: FakeClock) -> Iterator[Api]:
-    api = make_api(cloud.options(), clock)
-    yield api
-    api.close()
+from stub_calls import CREATE, LIST, SERVERS, create, listing, make_api
+from stub_openstack import PASSWORD, Reply, StubCloud
 
 
 def test_making_one_asks_nobody(cloud: StubCloud, api: Api) -> None:

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from fake_openstack import FakeApi, ident
+from fake_holdings import ident
+from fake_openstack import FakeApi
 from isoneph.core import identity
 from isoneph.core.errors import (
     InvalidRequest,

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from fake_openstack import DELETE_SECONDS, FakeApi, ident
+from fake_holdings import DELETE_SECONDS, ident
+from fake_openstack import FakeApi
 from isoneph.core import identity
 from isoneph.core.errors import Unreachable
 from isoneph.core.model import Leftover, Vm

@@ -5,7 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from fake_openstack import FakeApi, ident
+from fake_holdings import ident
+from fake_openstack import FakeApi
 from isoneph.core.errors import InvalidRequest, Unreachable
 from isoneph.plugins.clouds.openstack.groups import KEPT as GROUPS_KEPT
 from isoneph.plugins.clouds.openstack.groups import Groups

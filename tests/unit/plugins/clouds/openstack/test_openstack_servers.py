@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from fake_openstack import BOOT_SECONDS, DELETE_SECONDS, FakeApi
+from fake_holdings import BOOT_SECONDS, DELETE_SECONDS
+from fake_openstack import FakeApi
 from isoneph.core.errors import Unreachable
 from isoneph.core.model import VmState
 from isoneph.plugins.clouds.openstack import OpenstackCloud, servers

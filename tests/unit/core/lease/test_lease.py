@@ -1,3 +1,5 @@
+"""Who gets a lease and for how long, and waiting for it."""
+
 from __future__ import annotations
 
 import asyncio
@@ -6,79 +8,12 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from isoneph.core.errors import LeaseTaken, StoreUnavailable
+from isoneph.core.errors import StoreUnavailable
 from isoneph.core.lease import KEY_PREFIX, MAX_NAME, Lease, new_owner
-from isoneph.core.plugin import Store, Versioned
+from isoneph.core.plugin import Store
 from isoneph.core.testing import FakeClock, make_environment
 from isoneph.plugins.stores.memory import MemoryStore
-
-TTL = 9.0
-
-
-class SteppedClock(FakeClock):
-    """Sleeps last until the test lets that much time pass."""
-
-    async def sleep(self, seconds: float) -> None:
-        end = self.time() + seconds
-        while self.time() < end:  # noqa: ASYNC110 (the test has no event to set)
-            await asyncio.sleep(0)
-
-
-class FlakyStore(MemoryStore):
-    """Fails, loses answers or hangs when told so."""
-
-    down = False
-    loses_answers = False
-    hangs = False
-    writes = 0
-
-    async def get(self, key: str) -> Versioned | None:
-        self._fail(self.down)
-        return await super().get(key)
-
-    async def put(
-        self, key: str, value: bytes, *, expect: int | None = None, ttl: float | None = None
-    ) -> int:
-        if self.hangs:
-            await asyncio.Event().wait()
-        self._fail(self.down)
-        version = await super().put(key, value, expect=expect, ttl=ttl)
-        self.writes += 1
-        self._fail(self.loses_answers)
-        return version
-
-    async def delete(self, key: str, *, expect: int | None = None) -> None:
-        self._fail(self.down)
-        await super().delete(key, expect=expect)
-
-    def _fail(self, whether: bool) -> None:
-        if whether:
-            raise StoreUnavailable("no answer")
-
-
-@pytest.fixture
-def clock() -> SteppedClock:
-    return SteppedClock()
-
-
-@pytest.fixture
-def store(clock: SteppedClock) -> FlakyStore:
-    return FlakyStore({}, make_environment(clock=clock))
-
-
-MakeLease = Callable[[str], Lease]
-
-
-@pytest.fixture
-def make_lease(store: Store, clock: SteppedClock) -> MakeLease:
-    return lambda owner: Lease(store, clock, "leader", owner, TTL)
-
-
-async def settle() -> None:
-    """Let the other tasks do all that they can."""
-    for _ in range(50):
-        await asyncio.sleep(0)
-
+from lease_pieces import TTL, FlakyStore, MakeLease, SteppedClock, settle
 
 # Acquire, renew, release.
 
@@ -299,165 +234,6 @@ async def test_wait_lost_wakes_when_it_expires(store: Store) -> None:
     clock.advance(1.0)
     await asyncio.wait_for(waiter, 5.0)
     await lease.wait_lost()
-
-
-# Held.
-
-
-async def test_held_renews_while_it_is_needed_and_then_releases(
-    make_lease: MakeLease, store: Store, clock: SteppedClock
-) -> None:
-    other = make_lease("other")
-    async with make_lease("one").held() as lease:
-        for _ in range(50):
-            clock.advance(TTL / 4)
-            await settle()
-            assert not lease.is_lost()
-            assert not await other.acquire()
-    assert lease.is_lost()
-    assert all(task.get_name() != "lease leader" for task in asyncio.all_tasks())
-    assert await store.scan("") == []
-    assert await other.acquire()
-
-
-async def test_held_tells_who_has_it(make_lease: MakeLease) -> None:
-    assert await make_lease("host-1").acquire()
-    with pytest.raises(LeaseTaken, match=r"lease 'leader' is held by host-1 .* within 0 s"):
-        async with make_lease("other").held():
-            pytest.fail("two hold it")
-
-
-async def test_held_passes_on_that_the_store_is_unavailable(
-    make_lease: MakeLease, store: FlakyStore
-) -> None:
-    store.down = True
-    with pytest.raises(StoreUnavailable):
-        async with make_lease("one").held(timeout=5.0):
-            pytest.fail("nobody can know")
-
-
-async def test_held_knows_at_once_that_another_took_it(
-    make_lease: MakeLease, store: Store, clock: SteppedClock
-) -> None:
-    other = make_lease("other")
-    async with make_lease("one").held() as lease:
-        waiter = asyncio.ensure_future(lease.wait_lost())
-        await settle()
-        await store.delete(KEY_PREFIX + "leader")
-        assert await other.acquire()
-        clock.advance(TTL / 3)
-        await settle()
-        assert lease.is_lost()
-        assert waiter.done()
-    assert await other.renew(), "its release left the other's alone"
-
-
-async def test_held_outlives_a_store_that_is_down_for_a_while(
-    make_lease: MakeLease, store: FlakyStore, clock: SteppedClock
-) -> None:
-    async with make_lease("one").held() as lease:
-        store.down = True
-        clock.advance(TTL / 2)
-        await settle()
-        store.down = False
-        for _ in range(10):
-            clock.advance(TTL / 8)
-            await settle()
-        assert not lease.is_lost()
-
-
-async def test_held_is_lost_when_the_store_stays_down(
-    make_lease: MakeLease, store: FlakyStore, clock: SteppedClock
-) -> None:
-    async with make_lease("one").held() as lease:
-        store.down = True
-        for _ in range(8):
-            clock.advance(TTL / 9)
-            await settle()
-        assert not lease.is_lost()
-        clock.advance(TTL / 9)
-        await settle()
-        assert lease._lost.is_set(), "without being asked"
-        assert lease.is_lost()
-
-
-async def test_held_is_lost_in_time_when_the_store_hangs(
-    store: FlakyStore, caplog: pytest.LogCaptureFixture
-) -> None:
-    loop = asyncio.get_running_loop()
-
-    class LoopClock(FakeClock):
-        def monotonic(self) -> float:
-            return loop.time()
-
-        async def sleep(self, seconds: float) -> None:
-            await asyncio.sleep(seconds)
-
-    lease = Lease(store, LoopClock(), "leader", "one", 0.15)
-    async with lease.held():
-        store.hangs = True
-        began = loop.time()
-        await asyncio.wait_for(lease.wait_lost(), 5.0)
-        assert 0.1 < loop.time() - began < 0.3
-        await asyncio.sleep(0.02)
-        assert "lease 'leader' is lost: the store did not answer" in caplog.text
-
-
-async def test_who_stalled_sees_it_before_anything_else(
-    make_lease: MakeLease, store: FlakyStore, clock: SteppedClock
-) -> None:
-    async with make_lease("one").held() as lease:
-        clock.advance(TTL + 1)  # no task had a turn
-        assert lease.is_lost()
-        writes = store.writes
-        await settle()
-        assert store.writes == writes, "and does not take it back unasked"
-
-
-async def test_held_releases_when_its_body_fails_or_is_cancelled(
-    make_lease: MakeLease, store: Store
-) -> None:
-    with pytest.raises(ZeroDivisionError):
-        async with make_lease("one").held():
-            raise ZeroDivisionError
-    assert await store.scan("") == []
-
-    async def hold() -> None:
-        async with make_lease("two").held():
-            await asyncio.Event().wait()
-
-    task = asyncio.ensure_future(hold())
-    await settle()
-    assert len(await store.scan("")) == 1
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    assert await store.scan("") == []
-
-
-async def test_held_is_lost_when_the_store_breaks_its_contract(
-    make_lease: MakeLease,
-    store: FlakyStore,
-    clock: SteppedClock,
-    caplog: pytest.LogCaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    async with make_lease("one").held() as lease:
-        await settle()
-        monkeypatch.setattr(store, "_fail", lambda whether: 1 / 0)
-        clock.advance(TTL / 2)
-        await settle()
-        assert lease.is_lost()
-        assert "ZeroDivisionError" in caplog.text
-        monkeypatch.undo()
-
-
-async def test_held_ends_well_when_the_store_is_gone(
-    make_lease: MakeLease, store: FlakyStore, caplog: pytest.LogCaptureFixture
-) -> None:
-    async with make_lease("one").held():
-        store.down = True
-    assert "lease 'leader' is not released, it expires in 9 s" in caplog.text
 
 
 # Names.

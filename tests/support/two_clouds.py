@@ -1,0 +1,27 @@
+"""Two simulated clouds: VMs that are made there, and what lives on them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from isoneph.core import identity
+from isoneph.core.balancer import Balancer
+from isoneph.core.model import CreateRequest, Vm
+from world import World
+
+TWO: dict[str, dict[str, Any]] = {"uniform": {}, "quebec": {}}
+
+
+def live(world: World) -> list[tuple[str, str | None]]:
+    """The VMs that the clouds have: each one's cloud and id."""
+    return [
+        (cloud, record.tags.get(identity.TAG_ID))
+        for cloud in TWO
+        for record in world.cloud(cloud).vms()
+    ]
+
+
+async def create(balancer: Balancer, cloud: str | None = None, key: str | None = None) -> Vm:
+    """A new VM, wherever the balancer puts it or on ``cloud``."""
+    creation = await balancer.create(CreateRequest(type="worker", cloud=cloud, key=key))
+    return creation.placed[0].vm
