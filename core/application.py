@@ -23,6 +23,7 @@ from isoneph.core.engine import Engine
 from isoneph.core.gateway import CloudGateway
 from isoneph.core.lease import Lease, new_owner
 from isoneph.core.ledger import Ledger
+from isoneph.core.locks import NameLocks
 from isoneph.core.metrics import PrometheusMetrics
 from isoneph.core.plugin import Clock, Cloud, Environment, Policy, Store
 from isoneph.core.ranking import WeightedPolicy
@@ -80,7 +81,9 @@ class Deployment:
         self.applications: dict[str, Application] = {}
         self.engine: Engine | None = None
         self._gateways: dict[str, CloudGateway] = {}
+        #: By application; they outlive a reload, in which the old and the new one work on together.
         self._ledgers: dict[str, Ledger] = {}
+        self._locks: dict[str, NameLocks] = {}
         self._store: Store | None = None
         self._pool = CallPool("policies", 4)
         self._tasks: list[asyncio.Task[None]] = []
@@ -234,6 +237,14 @@ class Deployment:
         )
         if settings.name not in self._ledgers:
             self._ledgers[settings.name] = Ledger(store, self.clock, settings.name)
+            self._locks[settings.name] = NameLocks(
+                store,
+                self.clock,
+                prefix=f"lock/{settings.name}/",
+                owner=self.owner,
+                timeout=settings.deadline,
+            )
+        self._locks[settings.name].timeout = settings.deadline
         way = self._way(settings)
         balancer = Balancer(
             settings,
@@ -243,7 +254,7 @@ class Deployment:
             self._ledgers[settings.name],
             self.clock,
             self.metrics,
-            self.owner,
+            self._locks[settings.name],
             way=way,
         )
         return Application(settings=settings, balancer=balancer, policies=policies, way=way)

@@ -26,7 +26,7 @@ from isoneph.core.errors import (
 )
 from isoneph.core.fleet import Fleet
 from isoneph.core.gateway import CloudGateway
-from isoneph.core.ledger import UNWANTED, Book, Ledger, Phase
+from isoneph.core.ledger import Book, Entry, Ledger, Phase
 from isoneph.core.locks import NameLocks
 from isoneph.core.model import (
     CloudStatus,
@@ -44,6 +44,7 @@ from isoneph.core.ranking import WeightedPolicy
 from isoneph.core.relayed import Relayed
 from isoneph.core.relaying import RelayWay
 from isoneph.core.removing import Remover
+from isoneph.core.replacing import Replacer
 from isoneph.core.requests import check_names, check_request, digest_of
 from isoneph.core.settings import ApplicationSettings
 from isoneph.core.viewing import Viewer
@@ -82,7 +83,7 @@ class Balancer:
         ledger: Ledger,
         clock: Clock,
         metrics: Metrics,
-        owner: str,
+        locks: NameLocks,
         *,
         way: RelayWay | None = None,
     ) -> None:
@@ -100,20 +101,33 @@ class Balancer:
             else None
         )
         self.remover = Remover(
-            settings, self.gateways, self.fleet, ledger, policies.victims, store, self.relayed
+            settings,
+            self.gateways,
+            self.fleet,
+            ledger,
+            policies.victims,
+            store,
+            locks,
+            self.relayed,
+        )
+        self.replacer = Replacer(
+            settings,
+            self.gateways,
+            self.fleet,
+            ledger,
+            self.placer,
+            self.remover,
+            relayed=self.relayed,
+            locks=locks,
+            clock=clock,
+            metrics=metrics,
         )
         self._viewer = Viewer(settings, self.gateways, self.fleet, ledger, self.relayed)
         self._clock = clock
         self._metrics = metrics
         self._started_at = clock.monotonic()
         self._work: set[asyncio.Task[Any]] = set()
-        self._locks = NameLocks(
-            store,
-            clock,
-            prefix=f"lock/{settings.name}/",
-            owner=owner,
-            timeout=settings.deadline,
-        )
+        self._locks = locks
 
     async def create(self, request: CreateRequest) -> Creation:
         """Place VMs, building when this returns; see :class:`CreateRequest`.
@@ -133,6 +147,11 @@ class Balancer:
         or may have it, cannot be reached, RelayUnreachable where a drain would be forgotten.
         """
         return await self._finish(self._delete(vm_id, drain=drain))
+
+    async def end_drain(self, entry: Entry) -> Deletion:
+        """Have a VM removed that drains no more, from the cloud where it drained alone: under its
+        id another may live elsewhere. Raises as :meth:`delete`."""
+        return await self._finish(self._delete(entry.id, drain=False, cloud=entry.cloud))
 
     async def delete_any(
         self,
@@ -192,7 +211,7 @@ class Balancer:
             if state in REACHED and self.draining(vm):
                 raise VmLeaving(f"VM {vm_id} drains and will be removed")
             if vm.state is VmState.ERROR:
-                if not self.wanted(vm):
+                if not self.replacer.wanted(vm):
                     raise VmLeaving(f"VM {vm_id} is not wanted any more and will be removed")
                 if vm.attempt >= self.settings.healing.attempts:
                     raise PlacementFailed(
@@ -223,24 +242,12 @@ class Balancer:
         """Whether a VM drains, to be removed."""
         return self.relayed is not None and self.relayed.draining_since(vm) is not None
 
-    def wanted(self, vm: Vm) -> bool:
-        """Whether nobody deleted a VM or gave it up, so that it is worth placing again."""
-        entry = self.ledger.book.get(vm.id, vm.cloud)
-        unwanted = entry is not None and entry.phase in UNWANTED
-        return not unwanted and not self.draining(vm)
-
     async def replace(self, vm_id: str) -> Placed | None:
         """Place a VM again whose boot failed, under the same id, and remove the failed one.
 
         Returns None when there is nothing to replace (any more). Raises as :meth:`create`.
         """
-        return await self._finish(self._replace(vm_id))
-
-    def failed(self, vm: Vm) -> bool:
-        """Whether a VM's boot has failed, or takes longer than it may."""
-        age = self._clock.time() - vm.placed_at
-        overdue = age > self.settings.healing.boot_timeout
-        return vm.state is VmState.ERROR or (vm.state is VmState.BUILDING and overdue)
+        return await self._finish(self.replacer.replace(vm_id))
 
     async def drain(self) -> None:
         """Wait until everything that was begun is finished."""
@@ -293,16 +300,18 @@ class Balancer:
         return Creation(placed=[*found, *placed], failures=reasons)
 
     async def _take_back(self, placed: Sequence[Placed]) -> None:
-        """Fewer than asked for could be placed: keep none.
+        """Fewer than asked for could be placed: keep none that was not there before.
 
         Without their locks: nobody else knows the ids, and a key's own is held already.
         """
+        made = [one.vm for one in placed if not one.existed]
         outcomes = await asyncio.gather(
-            *(self.remover.delete(one.vm.id) for one in placed), return_exceptions=True
+            *(self.remover.delete(vm.id) for vm in made), return_exceptions=True
         )
-        for one, outcome in zip(placed, outcomes, strict=True):
+        for vm, outcome in zip(made, outcomes, strict=True):
             if isinstance(outcome, BaseException):
-                LOG.error("vm %s: not taken back: %s", one.vm.id, outcome)
+                LOG.warning("vm %s: not taken back yet: %s", vm.id, outcome)
+                await self.remover.abandon(vm)
 
     async def _existing(self, request: CreateRequest, ids: Sequence[str]) -> dict[str, Vm]:
         """The VMs that this idempotency key made before.
@@ -336,7 +345,7 @@ class Balancer:
             claimed = dict(found)
             for vm in found.values():
                 entry = book.get(vm.id, vm.cloud)
-                if self.draining(vm):
+                if not self._is_claimable(vm, entry):
                     raise VmLeaving(
                         f"VM {vm.id} of this idempotency key drains and will be removed; repeat "
                         "the request when it is gone"
@@ -351,39 +360,16 @@ class Balancer:
 
         return await self.ledger.update(claim)
 
-    async def _delete(self, vm_id: str, *, drain: bool) -> Deletion:
+    def _is_claimable(self, vm: Vm, entry: Entry | None) -> bool:
+        """Whether a VM does not drain, at a relay that the application has or had."""
+        drains = entry is not None and entry.phase is Phase.DRAINING
+        return not drains and not self.draining(vm)
+
+    async def _delete(self, vm_id: str, *, drain: bool, cloud: str | None = None) -> Deletion:
         if not identity.is_id(vm_id):
             raise UnknownVm(f"'{vm_id}' is not the id of a VM")
         async with self._locks.held(vm_id):
-            return await self.remover.delete(vm_id, drain=drain)
-
-    async def _replace(self, vm_id: str) -> Placed | None:
-        async with self._locks.held(vm_id):
-            await self.fleet.catch_up(await self.ledger.refresh())
-            copies = self.fleet.copies(vm_id)
-            if not copies or not self.failed(copies[0]) or not self.wanted(copies[0]):
-                return None
-            failed = copies[0]
-            self.placer.note_failure(failed)
-            age = self._clock.time() - failed.placed_at
-            lived = failed.state is VmState.ERROR and age > self.settings.healing.boot_timeout
-            plan = Plan(
-                id=vm_id,
-                type=failed.type,
-                tags=failed.tags,
-                request_digest=failed.request_digest,
-                near=failed.near,
-                cloud=failed.pinned_to,
-                attempt=1 if lived else failed.attempt + 1,
-                may_exist=True,
-                deadline=self._clock.monotonic() + self.settings.deadline,
-            )
-            await self.placer.reserve([plan])
-            placed = await self.placer.place(plan)
-            self._metrics.count("replaced", application=self.settings.name)
-            for copy in copies:
-                await self.remover.remove(copy, failed=True)
-            return placed
+            return await self.remover.delete(vm_id, drain=drain, cloud=cloud)
 
     def _plan(self, request: CreateRequest, vm_id: str) -> Plan:
         return Plan(

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 
 from isoneph.core.balancer import Balancer
 from isoneph.core.errors import IsonephError
-from isoneph.core.ledger import Entry, Phase
+from isoneph.core.ledger import UNWANTED, Entry, Phase
 from isoneph.core.model import Vm, VmState
 from isoneph.core.plugin import Clock, Metrics
 from isoneph.core.relayed import SERVING_STATES, Relayed
@@ -74,7 +74,11 @@ class Carrier:
         """Bring the relay's backends and drains to what they should be."""
         relayed, standing = self._relayed, self._relayed.standing
         wanted = self._wanted(standing.members)
-        drains = {entry.id: entry.at for entry in self._drains() if entry.id in wanted}
+        drains = {
+            entry.id: entry.at
+            for entry in self._drains()
+            if entry.id in wanted and wanted[entry.id].cloud == entry.cloud
+        }
         is_done = wanted == standing.members and drains.keys() <= standing.draining.keys()
         if not (is_done and standing.settled):
             await relayed.ask("update", self.way.update(list(wanted.values()), drains))
@@ -93,8 +97,8 @@ class Carrier:
 
     def _wanted_member(self, vm: Vm, known: Member | None) -> Member | None:
         entry = self.balancer.ledger.book.get(vm.id, vm.cloud)
-        is_leaving = entry is not None and entry.phase in (Phase.DELETED, Phase.REAPING)
-        if is_leaving or vm.state not in SERVING_STATES:
+        is_unwanted = entry is not None and entry.phase in UNWANTED
+        if is_unwanted or vm.state not in SERVING_STATES:
             return None
         is_up = vm.state is VmState.ACTIVE
         if self._relayed.is_blank:
@@ -182,7 +186,7 @@ class Carrier:
 
     async def _remove(self, entry: Entry, why: str) -> None:
         try:
-            await self.balancer.delete(entry.id, drain=False)
+            await self.balancer.end_drain(entry)
         except IsonephError as error:
             LOG.warning("vm %s: drained, not removed yet: %s", entry.id, error.message)
             return

@@ -23,6 +23,8 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 
+import msgspec
+
 from isoneph.core.balancer import Balancer
 from isoneph.core.carrying import Carrier
 from isoneph.core.errors import CloudError, IsonephError, LeaseTaken
@@ -86,7 +88,7 @@ class Healer:
 
     async def _remove(self, entry: Entry) -> None:
         try:
-            deletion = await self.balancer.delete(entry.id, drain=False)
+            deletion = await self.balancer.end_drain(entry)
         except IsonephError as error:
             LOG.warning("vm %s: it has no relay, not removed yet: %s", entry.id, error.message)
             return
@@ -97,25 +99,26 @@ class Healer:
     async def _forget_deleted(self, listed: Sequence[str]) -> None:
         """What was deleted is remembered until every replica's listing is without it: it may end
         in ERROR on its way, and must not be placed again."""
-        settled = self._clock.time() - SETTLED_FOR
-        gone = [
+        now = self._clock.time()
+        deleted = [
             entry
             for entry in self.balancer.ledger.book
-            if entry.phase is Phase.DELETED
-            and entry.at < settled
-            and entry.cloud in listed
-            and not self._copies(entry)
+            if entry.phase is Phase.DELETED and entry.cloud in listed
         ]
-        if gone:
-            await self.balancer.ledger.update(lambda book: book.forget(gone))
+        gone = [e for e in deleted if e.at < now - SETTLED_FOR and not self._copies(e)]
+        ageing = [e for e in deleted if e.expires < now + DOUBT_FOR / 2 and self._copies(e)]
+        if gone or ageing:
+            await self.balancer.ledger.update(partial(_go_on, gone=gone, ageing=ageing))
 
     async def _replace_failed(self, listed: Sequence[str]) -> None:
+        vms = self.balancer.fleet.vms()
+        self._hopeless &= {vm.id for vm in vms}
         failed = [
             vm
-            for vm in self.balancer.fleet.vms()
+            for vm in vms
             if vm.cloud in listed
-            and self.balancer.failed(vm)
-            and self.balancer.wanted(vm)
+            and self.balancer.replacer.failed(vm)
+            and self.balancer.replacer.wanted(vm)
             and not self._given_up(vm)
         ]
         await asyncio.gather(*(self._replace(vm) for vm in failed[:REPLACEMENTS]))
@@ -152,8 +155,7 @@ class Healer:
             vm = strays[key]
             try:
                 if await self._without_owner(vm, listed):
-                    await self.balancer.remover.remove(vm)
-                    await self.balancer.ledger.update(partial(self._reaped, vm=vm))
+                    await self.balancer.remover.remove_copy(vm)
                     self._count("vm")
                     LOG.warning("vm %s: stray copy on %s removed", vm.id, vm.cloud)
             except IsonephError as error:
@@ -190,12 +192,6 @@ class Healer:
         ledger = self.balancer.ledger
         book.set(ledger.entry(vm.id, vm.cloud, vm.type, Phase.REAPING, DOUBT_FOR))
         return True
-
-    def _reaped(self, book: Book, vm: Vm) -> None:
-        entry = book.get(vm.id, vm.cloud)
-        if entry is not None and entry.phase is Phase.REAPING:
-            ledger = self.balancer.ledger
-            book.set(ledger.entry(vm.id, vm.cloud, vm.type, Phase.DELETED, DOUBT_FOR))
 
     async def _reap_leftovers(self, listed: Sequence[str]) -> None:
         """Looked for less often than the rest: it takes several calls, and nothing hurries."""
@@ -248,6 +244,14 @@ class Healer:
 
     def _count(self, kind: str) -> None:
         self._metrics.count("reaped", application=self.balancer.settings.name, kind=kind)
+
+
+def _go_on(book: Book, gone: Sequence[Entry], ageing: Sequence[Entry]) -> None:
+    """Forget deletes, and remember others for longer, unless they have changed since."""
+    book.forget(gone)
+    for entry in ageing:
+        if book.get(entry.id, entry.cloud) == entry:
+            book.set(msgspec.structs.replace(entry, expires=entry.expires + DOUBT_FOR))
 
 
 class Engine:

@@ -142,8 +142,7 @@ class Fleet:
             view = self._views.get(entry.cloud)
             if view is None:
                 continue
-            listed = view.listing is not None and entry.id in view.listing.by_id
-            if entry.phase in COUNTED_PHASES and not listed:
+            if entry.phase in COUNTED_PHASES and not view.shows(entry):
                 added[entry.cloud].append((entry.type, entry.phase is Phase.CREATING))
             elif entry.phase in UNCOUNTED_PHASES and view.lists_live(entry.id):
                 removed[entry.cloud].append(entry.type)
@@ -260,7 +259,7 @@ class Fleet:
         view.made = {key: made for key, made in view.made.items() if made[0] >= begun}
         view.made_ids = {vm.id for _at, vm in view.made.values()}
         view.gone = {key: at for key, at in view.gone.items() if at >= begun}
-        self._ledger.covered(cloud, at)
+        self._ledger.covered(cloud, at, listing.by_id)
 
     def _use(
         self, view: View, added: Sequence[tuple[str, bool]], removed: Sequence[str], book: Book
@@ -288,8 +287,7 @@ class Fleet:
         planned.update(self._listed_since_limits(view))
         for entry in book:
             counts = entry.cloud == gateway.name and entry.phase in COUNTED_PHASES
-            known = view.listing is not None and entry.id in view.listing.by_id
-            if counts and not known and entry.at >= gateway.limits_at:
+            if counts and not view.shows(entry) and entry.at >= gateway.limits_at:
                 planned.update(self._resources(entry.type, entry.cloud))
         return planned
 

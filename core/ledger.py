@@ -19,7 +19,7 @@ The life of an entry, one for each VM id and cloud::
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from enum import StrEnum
 from typing import TypeVar
 
@@ -157,15 +157,19 @@ class Ledger:
                 await self._read()
         return self._book
 
-    def covered(self, cloud: str, since: float) -> None:
-        """A listing of ``cloud`` that began at ``since`` (seconds since the epoch) is in: what
-        had settled before it needs no entry in a ledger that only this process reads."""
+    def covered(self, cloud: str, since: float, listed: Container[str]) -> None:
+        """A listing of ``cloud`` that began at ``since`` (seconds since the epoch) is in, with the
+        VMs ``listed``: those created before need no entry in a ledger that only this process
+        reads. One that it does not show may be shown late."""
         if self.shared:
             return
         done = [
             key
             for key, entry in self._book.entries.items()
-            if entry.cloud == cloud and entry.phase is Phase.CREATED and entry.at < since
+            if entry.phase is Phase.CREATED
+            and entry.cloud == cloud
+            and entry.at < since
+            and entry.id in listed
         ]
         for key in done:
             del self._book.entries[key]

@@ -88,6 +88,12 @@ class View:
         listed = self.listing is not None and vm_id in self.listing.by_id
         return listed or vm_id in self.made_ids
 
+    def shows(self, entry: Entry) -> bool:
+        """Whether the listing has the entry's VM, not only an earlier copy of it that failed."""
+        if self.listing is None or self.lists_live(entry.id):
+            return self.listing is not None
+        return entry.id in self.listing.by_id and entry.at < self.listing.at
+
     def lists_live(self, vm_id: str) -> bool:
         """Whether the listing counts a VM of this id."""
         listed = self.listing.by_id.get(vm_id, ()) if self.listing is not None else ()
@@ -96,7 +102,7 @@ class View:
     def made_since(self) -> list[Vm]:
         """Live VMs made here that the listing is too old to have."""
         made = [vm for _at, vm in self.made.values() if vm.state in LIVE_STATES]
-        return [vm for vm in made if self.listing is None or vm.id not in self.listing.by_id]
+        return [vm for vm in made if self.listing is None or vm.cloud_id not in self.listing.vms]
 
     def gone_since(self) -> list[Vm]:
         """VMs that the listing counts and that went since."""

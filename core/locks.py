@@ -17,8 +17,8 @@ class NameLocks:
     """One lock for each name that is held, and none for those that are not.
 
     Among the tasks of one event loop it is a lock; where the store is shared it is a lease too.
-    ``prefix`` starts the names of the leases, ``owner`` says who holds them, and ``timeout`` is
-    how many seconds a task waits for a process that holds one.
+    ``prefix`` starts the names of the leases, ``owner`` says who holds them, and ``timeout``,
+    which may be changed, is how many seconds a task waits for a process that holds one.
     """
 
     def __init__(
@@ -28,7 +28,7 @@ class NameLocks:
         self._clock = clock
         self._prefix = prefix
         self._owner = owner
-        self._timeout = timeout
+        self.timeout = timeout
         self._locks: dict[str, tuple[asyncio.Lock, int]] = {}
 
     def __len__(self) -> int:
@@ -55,5 +55,5 @@ class NameLocks:
             yield
             return
         lease = Lease(self._store, self._clock, f"{self._prefix}{name}", self._owner, TTL)
-        async with lease.held(timeout=self._timeout):
+        async with lease.held(timeout=self.timeout):
             yield

@@ -35,7 +35,16 @@ from isoneph.core.errors import (
 )
 from isoneph.core.fleet import Fleet
 from isoneph.core.gateway import CloudGateway
-from isoneph.core.ledger import DOUBT_FOR, LEAVING, SETTLED_FOR, Book, Entry, Ledger, Phase
+from isoneph.core.ledger import (
+    DOUBT_FOR,
+    LEAVING,
+    SETTLED_FOR,
+    UNWANTED,
+    Book,
+    Entry,
+    Ledger,
+    Phase,
+)
 from isoneph.core.model import (
     HEALTH,
     REQUEST,
@@ -62,8 +71,11 @@ LOOK_UP_PAUSES = (0.0, 0.2, 1.0)
 BOOT_FAULTS: Mapping[str | None, type[CloudError]] = {
     kind.code: kind for kind in (NoCapacity, QuotaExceeded)
 }
-#: VMs whose story is kept.
+#: VMs whose story is kept, and the refusals that are kept of each.
 MOST_STORIES = 10_000
+MOST_REFUSALS = 50
+#: What the ledger may say of an earlier VM of an id, and that a create there does not undo.
+UNSETTLED = UNWANTED | {Phase.DOUBTFUL}
 
 
 @dataclass(slots=True)
@@ -79,6 +91,10 @@ class Plan:
     attempt: int = 1
     #: Whether the VM may be there already: under an idempotency key, or when placed again.
     may_exist: bool = False
+    #: Whether somebody knows the id, whatever comes of this: the VM is placed again.
+    has_owner: bool = False
+    #: What the ledger said of the VM on the cloud where it is being created.
+    before: Entry | None = None
     found: Vm | None = None
     #: On the monotonic clock: after it no further cloud is tried.
     deadline: float = float("inf")
@@ -235,7 +251,9 @@ class Placer:
         self._metrics.count("refused", application=name, cloud=cloud, code=error.code)
         LOG.warning("vm %s: %s refused: %s: %s", vm_id, cloud, error.code, error.message)
         refusal = Refusal(cloud=cloud, code=error.code, text=error.message, at=self._clock.time())
-        self._tell(vm_id).refusals.append(refusal)
+        refusals = self._tell(vm_id).refusals
+        refusals.append(refusal)
+        del refusals[:-MOST_REFUSALS]
         return refusal
 
     def _tell(self, vm_id: str) -> Story:
@@ -266,6 +284,7 @@ class Placer:
         plan.ranking = self.rank(plan, book, unlisted)
         best = plan.ranking.best
         if best is not None and plan.found is None:
+            plan.before = book.get(plan.id, best.candidate)
             book.set(self._creating(plan, best.candidate))
 
     def _present(self, plan: Plan, book: Book) -> Vm | None:
@@ -283,13 +302,15 @@ class Placer:
         if isinstance(error, OutcomeUnknown):
             entry = self._ledger.entry(plan.id, cloud, plan.type, Phase.DOUBTFUL, DOUBT_FOR)
             book.set(entry)
+        elif plan.before is not None and plan.before.phase in UNSETTLED:
+            book.set(plan.before)  # an earlier one may still appear, or is still on its way out
         else:
             book.drop(plan.id, cloud)
 
     async def _settle(self, plan: Plan, cloud: str) -> None:
         def settle(book: Book) -> None:
             entry = book.get(plan.id, cloud)
-            if entry is None or entry.phase not in LEAVING:
+            if entry is None or entry.phase not in LEAVING | UNWANTED:
                 book.set(self._ledger.entry(plan.id, cloud, plan.type, Phase.CREATED, SETTLED_FOR))
 
         try:
@@ -304,7 +325,7 @@ class Placer:
         def abandon(book: Book) -> None:
             if cloud is not None and error is not None:
                 self._release(book, plan, cloud, error)
-            for entry in book.of_vm(plan.id):
+            for entry in () if plan.has_owner else book.of_vm(plan.id):
                 if entry.phase is Phase.DOUBTFUL:
                     book.set(
                         self._ledger.entry(

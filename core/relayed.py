@@ -280,12 +280,14 @@ class Relayed:
 
     async def _look(self, begun: float) -> None:
         try:
+            answered = True
             if self.talks:
-                await self.ask("status", self.way.status())
+                answered = await self.ask("status", self.way.status())
                 await self._adopt()
             elif self._ledger.shared:
                 await self._hear()
-            self._looked_at = begun
+            if answered:  # else it is asked again at once: it may be back
+                self._looked_at = begun
         except StoreError as error:
             LOG.warning("%s: drains are not looked up: %s", self._application.name, error.message)
         finally:

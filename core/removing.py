@@ -10,12 +10,14 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 
-from isoneph.core.errors import CloudError, UnknownVm
+from isoneph.core.errors import CloudError, OutcomeUnknown, StoreError, UnknownVm
 from isoneph.core.fleet import Fleet
 from isoneph.core.gateway import CloudGateway
 from isoneph.core.ledger import DOUBT_FOR, LEAVING, Book, Entry, Ledger, Phase
+from isoneph.core.locks import NameLocks
 from isoneph.core.model import (
     Deletion,
     Ranking,
@@ -33,6 +35,18 @@ LOG = logging.getLogger(__name__)
 
 #: Seconds for which the choice made under an idempotency key is remembered.
 CHOICE_FOR = 3600.0
+#: Phases of what may be there though no listing shows it.
+UNSEEN = frozenset({Phase.CREATING, Phase.CREATED, Phase.DOUBTFUL})
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """How a VM was marked in the ledger: whether it ``drains`` first, whether that was
+    ``promised`` before, and what the ledger said ``before``."""
+
+    drains: bool
+    promised: bool
+    before: Entry | None
 
 
 class Remover:
@@ -46,6 +60,7 @@ class Remover:
         ledger: Ledger,
         policies: Sequence[WeightedPolicy],
         store: Store,
+        locks: NameLocks,
         relayed: Relayed | None,
     ) -> None:
         self._settings = settings
@@ -54,58 +69,92 @@ class Remover:
         self._ledger = ledger
         self._policies = policies
         self._store = store
+        self._locks = locks
         self._relayed = relayed
 
-    async def delete(self, vm_id: str, *, drain: bool = True) -> Deletion:
-        """Remove every copy of a VM; see :meth:`isoneph.core.balancer.Balancer.delete`."""
+    async def delete(self, vm_id: str, *, drain: bool = True, cloud: str | None = None) -> Deletion:
+        """Remove every copy of a VM, or those on ``cloud``; the caller holds its lock. See
+        :meth:`isoneph.core.balancer.Balancer.delete`."""
         await self._fleet.ensure_usable()
         await self._fleet.catch_up(await self._ledger.refresh())
-        copies = self._fleet.copies(vm_id)
+        copies = self._copies(vm_id, cloud)
         if not copies:
             errors = await self._fleet.ensure(0.0)
-            copies = self._fleet.copies(vm_id)
+            copies = self._copies(vm_id, cloud)
             if not copies:
-                await self._disown(vm_id)
-                for error in errors.values():
-                    raise error
+                await self._disown(vm_id, cloud)
+                for name, error in errors.items():
+                    if cloud in (None, name):
+                        raise error
                 return Deletion(vm=None)
         left = False
         for copy in copies:
             drains = drain and copy is copies[0] and self._drains(copy)
-            promised = await self._ledger.update(partial(self._mark, vm=copy, drains=drains))
-            left = await self._let_go(copy, drains=drains, promised=promised) or left
-        await self._disown(vm_id)
+            mark = await self._ledger.update(partial(self._mark, vm=copy, drains=drains))
+            left = await self._let_go(copy, mark) or left
+        await self._disown(vm_id, cloud)
         return self._deletion(copies[0], None, draining=left)
 
-    async def remove(self, vm: Vm, *, failed: bool = False) -> None:
-        """Remove one copy of a VM, of which another may live on; ``failed`` when its cloud could
-        not run it. Raises CloudError."""
-        await self._gateways[vm.cloud].delete_vm(vm, makes_room=not failed)
+    async def remove_copy(self, vm: Vm, *, failed: bool = False) -> None:
+        """Remove a copy that nobody wants while another of its id is, or may be. It is remembered
+        until no listing shows it. Raises CloudError, StoreError."""
+        await self._remove(vm, failed=failed)
+        await self._ledger.update(partial(self._remember, vm=vm))
+
+    async def abandon(self, vm: Vm) -> None:
+        """Leave a copy that nobody wants to the engine. Raises StoreError."""
+
+        def give_up(book: Book) -> None:
+            entry = book.get(vm.id, vm.cloud)
+            if entry is None or entry.phase not in LEAVING:
+                ledger = self._ledger
+                book.set(ledger.entry(vm.id, vm.cloud, vm.type, Phase.ABANDONED, DOUBT_FOR))
+
+        await self._ledger.update(give_up)
+
+    def _copies(self, vm_id: str, cloud: str | None) -> list[Vm]:
+        return [vm for vm in self._fleet.copies(vm_id) if cloud in (None, vm.cloud)]
+
+    async def _remove(self, vm: Vm, *, failed: bool = False) -> None:
+        """Have a cloud delete a VM; ``failed`` when it could not run it. Raises CloudError."""
+        try:
+            await self._gateways[vm.cloud].delete_vm(vm, makes_room=not failed)
+        except OutcomeUnknown:
+            if not await self._is_going(vm):
+                raise
         self._fleet.note_gone(vm)
         if self._relayed is not None:
             self._relayed.note_removed(vm)
         LOG.info("vm %s (%s) removed from %s", vm.id, vm.type, vm.cloud)
 
-    async def _let_go(self, vm: Vm, *, drains: bool, promised: bool = False) -> bool:
+    async def _is_going(self, vm: Vm) -> bool:
+        """Whether a delete whose answer was lost is known to have been carried out."""
+        try:
+            now = await self._gateways[vm.cloud].get_vm(vm)
+        except CloudError:
+            return False
+        return now is None or now.state is VmState.DELETING
+
+    async def _let_go(self, vm: Vm, mark: Mark) -> bool:
         """Remove a VM that is marked, or have the engine do it when it has drained; whether that
-        is so. Raises CloudError; the VM counts again then, unless it drains: that was ``promised``
+        is so. Raises CloudError; the VM stands as before then, unless it drains: that was promised
         to somebody before, or can be promised now because it will be remembered."""
         relayed = self._relayed
-        if drains and relayed is not None and await relayed.begin(vm):
+        if mark.drains and relayed is not None and await relayed.begin(vm):
             LOG.info("vm %s (%s) on %s drains", vm.id, vm.type, vm.cloud)
             return True
         try:
-            await self.remove(vm)
+            await self._remove(vm)
         except CloudError as error:
-            if not promised and not (drains and relayed is not None and relayed.remembers(vm)):
-                await self._ledger.update(lambda book: book.drop(vm.id, vm.cloud))
-            elif drains:
+            remembered = relayed is not None and relayed.remembers(vm)
+            if mark.drains and (mark.promised or remembered):
                 LOG.warning("vm %s: drained, not removed yet: %s", vm.id, error.message)
                 return True
+            if not mark.promised and not isinstance(error, OutcomeUnknown):
+                await self._ledger.update(partial(_unmark, vm=vm, before=mark.before))
             raise
-        if self._is_draining(
-            self._ledger.book, vm
-        ):  # it was, until now, so that nothing could be lost
+        # One that drained did so until now, so that nothing could be lost.
+        if self._is_draining(self._ledger.book, vm):
             await self._ledger.update(lambda book: book.set(self._deleted(vm)))
         return False
 
@@ -113,26 +162,54 @@ class Remover:
         self, type_name: str | None, cloud: str | None, key: str | None, *, drain: bool = True
     ) -> Deletion:
         """Pick a VM and remove it; when its cloud does not answer, pick one elsewhere."""
-        choice = f"choice/{self._settings.name}/{_key_digest(key)}" if key is not None else None
-        if choice is not None and (stored := await self._store.get(choice)) is not None:
-            return await self.delete(stored.value.decode(), drain=drain)
+        if key is None:
+            return await self._delete_any(type_name, cloud, None, drain=drain)
+        choice = f"choice/{self._settings.name}/{_key_digest(key)}"
+        async with self._locks.held(choice):
+            stored = await self._store.get(choice)
+            if stored is None:
+                return await self._delete_any(type_name, cloud, choice, drain=drain)
+            vm_id = stored.value.decode()
+            async with self._locks.held(vm_id):
+                return await self.delete(vm_id, drain=drain)
+
+    async def _delete_any(
+        self, type_name: str | None, cloud: str | None, choice: str | None, *, drain: bool
+    ) -> Deletion:
+        """Pick a VM, remember it as ``choice``, and remove it."""
         avoid: dict[str, CloudError] = dict(await self._fleet.ensure_usable())
         await self._fleet.catch_up(await self._ledger.refresh())
         if self._relayed is not None:
             await self._relayed.look(0.0)
         while True:
-            victim, ranking, drains = await self._choose(type_name, cloud, avoid, drain=drain)
-            if choice is not None:
-                await self._store.put(choice, victim.id.encode(), ttl=CHOICE_FOR)
+            victim, ranking, mark = await self._choose(type_name, cloud, avoid, drain=drain)
             try:
-                left = await self._let_go(victim, drains=drains)
+                if choice is not None:
+                    await self._store.put(choice, victim.id.encode(), ttl=CHOICE_FOR)
+                async with self._locks.held(victim.id):
+                    left = await self._delete_victim(victim, mark)
+            except StoreError:
+                await self._ledger.update(partial(_unmark, vm=victim, before=mark.before))
+                raise
             except CloudError as error:
-                if not error.failover:
+                if not error.failover or isinstance(error, OutcomeUnknown):
                     raise
                 avoid[victim.cloud] = error
                 continue
-            await self._disown(victim.id)
             return self._deletion(victim, ranking, draining=left)
+
+    async def _delete_victim(self, victim: Vm, mark: Mark) -> bool:
+        """Remove what stands for a marked victim by now; whether it drains first. Copies beside it
+        are left to the engine."""
+        winner, *others = self._fleet.copies(victim.id) or [victim]
+        if (winner.cloud, winner.cloud_id) != (victim.cloud, victim.cloud_id):
+            update = partial(self._mark, vm=winner, drains=mark.drains)
+            mark = await self._ledger.update(update)
+        left = await self._let_go(winner, mark)
+        for copy in others:
+            await self.abandon(copy)
+        await self._disown(victim.id)
+        return left
 
     async def _choose(
         self,
@@ -141,11 +218,11 @@ class Remover:
         avoid: Mapping[str, CloudError],
         *,
         drain: bool,
-    ) -> tuple[Vm, Ranking, bool]:
+    ) -> tuple[Vm, Ranking, Mark]:
         """The best victim, counted as gone from now on, so that others at the same time pick
-        others; and whether it drains first."""
+        others."""
 
-        def choose(book: Book) -> tuple[Vm, Ranking, bool]:
+        def choose(book: Book) -> tuple[Vm, Ranking, Mark]:
             use = self._fleet.use(book)
             positions = {name: place for place, name in enumerate(self._settings.clouds)}
             vms = {
@@ -172,8 +249,7 @@ class Remover:
                 raise self._nothing(type_name, cloud, avoid)
             victim = vms[ranking.best.candidate]
             drains = drain and self._drains(victim)
-            self._mark(book, victim, drains=drains)
-            return victim, ranking, drains
+            return victim, ranking, self._mark(book, victim, drains=drains)
 
         return await self._ledger.update(choose)
 
@@ -205,9 +281,10 @@ class Remover:
         shown = self._relayed.show(vm) if draining and self._relayed is not None else vm
         return Deletion(vm=shown, ranking=ranking, draining=draining)
 
-    def _mark(self, book: Book, vm: Vm, *, drains: bool) -> bool:
-        """Count a VM as gone; whether it drained already, as it then does until it is gone."""
+    def _mark(self, book: Book, vm: Vm, *, drains: bool) -> Mark:
+        """Count a VM as gone; one that drained already does so until it is gone."""
         relayed = self._relayed
+        before = book.get(vm.id, vm.cloud)
         promised = self._is_draining(book, vm)
         if relayed is not None:
             promised = promised or relayed.draining_since(vm) is not None
@@ -215,7 +292,15 @@ class Remover:
             book.set(relayed.draining(vm))
         elif not promised:
             book.set(self._deleted(vm))
-        return promised
+        return Mark(drains=drains, promised=promised, before=before)
+
+    def _remember(self, book: Book, vm: Vm) -> None:
+        """A copy was removed; its entry may be that of another on the same cloud."""
+        entry = book.get(vm.id, vm.cloud)
+        phase = None if entry is None else entry.phase
+        others = phase is Phase.CREATING or self._copies(vm.id, vm.cloud)
+        if phase is Phase.REAPING or not others:
+            book.set(self._deleted(vm))
 
     def _deleted(self, vm: Vm) -> Entry:
         return self._ledger.entry(vm.id, vm.cloud, vm.type, Phase.DELETED, DOUBT_FOR)
@@ -224,12 +309,15 @@ class Remover:
         entry = book.get(vm.id, vm.cloud)
         return entry is not None and entry.phase is Phase.DRAINING
 
-    async def _disown(self, vm_id: str) -> None:
-        """Whatever may still appear under this id has no owner any more."""
+    async def _disown(self, vm_id: str, cloud: str | None = None) -> None:
+        """Whatever may still appear under this id, where it was deleted everywhere, has no owner
+        any more."""
+        if cloud is not None:
+            return
 
         def disown(book: Book) -> None:
             for entry in book.of_vm(vm_id):
-                if entry.phase in (Phase.CREATING, Phase.DOUBTFUL):
+                if entry.phase in UNSEEN:
                     book.set(
                         self._ledger.entry(
                             vm_id, entry.cloud, entry.type, Phase.ABANDONED, DOUBT_FOR
@@ -237,6 +325,13 @@ class Remover:
                     )
 
         await self._ledger.update(disown)
+
+
+def _unmark(book: Book, vm: Vm, before: Entry | None) -> None:
+    if before is None:
+        book.drop(vm.id, vm.cloud)
+    else:
+        book.set(before)
 
 
 def _key_digest(key: str) -> str:
