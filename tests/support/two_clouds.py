@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
+
+import pytest
 
 from isoneph.core import identity
 from isoneph.core.balancer import Balancer
-from isoneph.core.model import CreateRequest, Vm
+from isoneph.core.gateway import CloudGateway
+from isoneph.core.model import CreateRequest, Vm, VmRequest
 from world import World
 
 TWO: dict[str, dict[str, Any]] = {"uniform": {}, "quebec": {}}
@@ -25,3 +29,18 @@ async def create(balancer: Balancer, cloud: str | None = None, key: str | None =
     """A new VM, wherever the balancer puts it or on ``cloud``."""
     creation = await balancer.create(CreateRequest(type="worker", cloud=cloud, key=key))
     return creation.placed[0].vm
+
+
+class HeldCreates:
+    """Creates that a cloud is ``asked`` for and carries out only when it may ``go`` on."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, gateway: CloudGateway) -> None:
+        self.asked = asyncio.Event()
+        self.go = asyncio.Event()
+        self._create_vm = gateway.create_vm
+        monkeypatch.setattr(gateway, "create_vm", self._hold)
+
+    async def _hold(self, request: VmRequest) -> Vm:
+        self.asked.set()
+        await self.go.wait()
+        return await self._create_vm(request)

@@ -12,12 +12,13 @@ import pytest
 from isoneph.core import engine as engines
 from isoneph.core.balancer import Balancer
 from isoneph.core.engine import Engine, Healer
-from isoneph.core.errors import CloudError, RelayRefused
+from isoneph.core.errors import CloudError, RelayRefused, VmLeaving
 from isoneph.core.model import Vm, VmState
 from isoneph.core.testing import NullMetrics
 from relayed_site import TWO, RelayedSite
 from scripted_relay import RELAY
-from world import GRACE
+from two_clouds import create
+from world import GRACE, settle
 
 CHOICES = {"worker": {"instances": 1.0}, "front": {"instances": 1.0}}
 PATIENCE = 0.5
@@ -99,9 +100,9 @@ async def test_what_was_refused_is_told_again_when_nothing_else_is_wanted(
     assert list(site.relay.backends) == [first.id]
 
 
-async def drained(site: RelayedSite) -> Vm:
+async def drained(site: RelayedSite, **request: Any) -> Vm:
     """A VM that drains."""
-    vm = await site.create("uniform")
+    vm = await site.create(**request)
     site.relay.sessions[vm.id] = 3
     await site.rounds(1)
     assert (await site.balancer.delete(vm.id)).draining
@@ -119,7 +120,7 @@ async def test_what_drains_is_removed_when_the_application_has_no_relay_any_more
 ) -> None:
     site.share_a_store()
     await site.start()
-    vm = await drained(site)
+    vm = await drained(site, cloud="uniform")
     balancer = await without_relay(site)
     site.world.cloud("uniform").inject("outage", call="delete", count=3)
     healer = Healer(balancer, site.world.clock, NullMetrics())
@@ -139,12 +140,40 @@ async def test_a_drained_vm_that_is_gone_is_forgotten_without_a_relay_too(
 ) -> None:
     site.share_a_store()
     await site.start()
-    await drained(site)
+    await drained(site, cloud="uniform")
     (record,) = site.world.cloud("uniform").vms()
     site.world.cloud("uniform").remove_vm(record.cloud_id)
     balancer = await without_relay(site)
     await Healer(balancer, site.world.clock, NullMetrics()).heal(1000)
     assert not list(balancer.ledger.book)
+
+
+async def test_what_drained_is_not_handed_out_again_without_a_relay_and_is_removed(
+    site: RelayedSite,
+) -> None:
+    site.share_a_store()
+    await site.start()
+    await drained(site, key="attach-7")
+    balancer = await without_relay(site)
+    with pytest.raises(VmLeaving):
+        await create(balancer, key="attach-7")
+    await settle(balancer, site.world.clock, rounds=6)
+    assert site.ids() == []
+
+
+async def test_what_drained_and_breaks_down_without_a_relay_is_not_placed_again(
+    site: RelayedSite,
+) -> None:
+    site.share_a_store()
+    await site.start()
+    vm = await drained(site)
+    assert vm.cloud == "uniform"
+    site.world.cloud("uniform").set_vm_state(vm.cloud_id, VmState.ERROR, "broken")
+    site.world.cloud("uniform").inject("throttle", call="delete", lasts=30)
+    balancer = await without_relay(site)
+    site.world.clock.advance(2)
+    await Healer(balancer, site.world.clock, NullMetrics()).heal(1000)
+    assert site.world.cloud("quebec").vms() == []
 
 
 async def test_a_vm_of_a_type_that_is_carried_no_more_drains_too(site: RelayedSite) -> None:

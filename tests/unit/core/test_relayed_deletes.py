@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 
 from isoneph.core.engine import Healer
-from isoneph.core.errors import UnknownVm, VmLeaving
+from isoneph.core.errors import PlacementFailed, UnknownVm, VmLeaving
 from isoneph.core.model import CreateRequest, VmState
 from isoneph.core.testing import NullMetrics
 from relayed_site import RelayedSite
 from scripted_relay import RELAY
+from two_clouds import live
 from world import GRACE
 
 
@@ -197,3 +198,40 @@ async def test_a_drain_that_only_the_ledger_knows_is_told_to_the_relay(site: Rel
     assert not site.relay.backends[vm.id].draining
     await site.rounds(1)
     assert site.relay.backends[vm.id].draining
+
+
+async def test_a_drain_that_is_finished_leaves_the_next_vm_of_its_key(site: RelayedSite) -> None:
+    site.share_a_store()
+    await site.start()
+    vm = await site.create(key="attach-7")
+    await site.rounds(1)
+    site.relay.sessions[vm.id] = 3
+    assert (await site.balancer.delete(vm.id)).draining
+    await site.rounds(1)
+    uniform = site.world.cloud("uniform")
+    uniform.begin_outage()
+    await site.start()
+    request = CreateRequest(type="worker", key="attach-7")
+    (next_one,) = (await site.balancer.create(request)).placed
+    assert next_one.vm.cloud == "quebec"
+    uniform.end_outage()
+    await site.rounds(8, GRACE + 1)
+    assert [cloud for cloud, _id in live(site.world)] == ["quebec"]
+
+
+async def test_what_was_given_up_has_no_sessions_or_drains_before_it_is_removed(
+    site: RelayedSite,
+) -> None:
+    site.world.cloud("quebec").inject("quota", call="create", count=1)
+    site.world.cloud("uniform").inject("timeout_after", call="create", count=1, visible_after=5)
+    with pytest.raises(PlacementFailed):
+        await site.balancer.create(CreateRequest(type="worker"))
+    site.world.clock.advance(6)
+    healer, drained = Healer(site.balancer, site.world.clock, NullMetrics()), False
+    for _ in range(40):
+        await site.rounds(1)
+        site.relay.sessions |= dict.fromkeys(site.relay.backends, 9)
+        drained = drained or any(backend.draining for backend in site.relay.backends.values())
+        await healer.heal(1000)
+    assert site.ids() == []
+    assert drained or not site.relay.sessions
