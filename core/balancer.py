@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -20,13 +21,14 @@ from isoneph.core.errors import (
     IsonephError,
     KeyReused,
     PlacementFailed,
+    StoreError,
     UnknownVm,
     VmLeaving,
     WaitTimeout,
 )
 from isoneph.core.fleet import Fleet
 from isoneph.core.gateway import CloudGateway
-from isoneph.core.ledger import Book, Entry, Ledger, Phase
+from isoneph.core.ledger import LEAVING, Book, Entry, Ledger, Phase
 from isoneph.core.locks import NameLocks
 from isoneph.core.model import (
     CloudStatus,
@@ -311,7 +313,8 @@ class Balancer:
         for vm, outcome in zip(made, outcomes, strict=True):
             if isinstance(outcome, BaseException):
                 LOG.warning("vm %s: not taken back yet: %s", vm.id, outcome)
-                await self.remover.abandon(vm)
+                with suppress(StoreError):  # the first failure is what the caller must know
+                    await self.remover.abandon(vm)
 
     async def _existing(self, request: CreateRequest, ids: Sequence[str]) -> dict[str, Vm]:
         """The VMs that this idempotency key made before.
@@ -352,7 +355,7 @@ class Balancer:
                     )
                 if entry is None:
                     continue
-                if entry.phase in (Phase.REAPING, Phase.DELETED) or vm.state is VmState.DELETING:
+                if entry.phase in LEAVING or vm.state is VmState.DELETING:
                     del claimed[vm.id]
                 elif entry.phase is Phase.ABANDONED:
                     book.drop(vm.id, vm.cloud)

@@ -28,7 +28,7 @@ LOG = logging.getLogger(__name__)
 OLDEST_FOR_DECISION = 20.0
 COUNTED_PHASES = frozenset({Phase.CREATING, Phase.CREATED})
 #: What drains neither attracts nor repels new VMs, though it takes its quota until it is gone.
-UNCOUNTED_PHASES = frozenset({Phase.DELETED, Phase.DRAINING})
+UNCOUNTED_PHASES = frozenset({Phase.CHOSEN, Phase.DELETED, Phase.DRAINING})
 
 
 class Fleet:

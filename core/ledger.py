@@ -10,6 +10,7 @@ The life of an entry, one for each VM id and cloud::
     CREATING --answer--> CREATED --(expires: listings show it)
        |  \--refusal--> (removed)
        \--answer lost--> DOUBTFUL --request failed or VM deleted--> ABANDONED
+    any --picked to be deleted--> CHOSEN --nothing came of it--> (as before)
     any --VM deleted--> DELETED --no listing shows it--> (removed)
        \--that has sessions--> DRAINING --they are over, or its time is--> DELETED
     ABANDONED, DELETED --engine sees it twice--> REAPING --deleted again--> DELETED
@@ -45,6 +46,7 @@ class Phase(StrEnum):
     CREATING = "creating"
     CREATED = "created"
     DOUBTFUL = "doubtful"
+    CHOSEN = "chosen"
     DELETED = "deleted"
     DRAINING = "draining"
     ABANDONED = "abandoned"
@@ -52,7 +54,7 @@ class Phase(StrEnum):
 
 
 #: Phases of what is not wanted any more and may still be listed.
-LEAVING = frozenset({Phase.DELETED, Phase.DRAINING, Phase.REAPING})
+LEAVING = frozenset({Phase.CHOSEN, Phase.DELETED, Phase.DRAINING, Phase.REAPING})
 #: Phases of what nobody wants: it is not placed again, and removed when it stays.
 UNWANTED = frozenset({Phase.ABANDONED, Phase.DELETED, Phase.REAPING})
 
@@ -159,17 +161,15 @@ class Ledger:
 
     def covered(self, cloud: str, since: float, listed: Container[str]) -> None:
         """A listing of ``cloud`` that began at ``since`` (seconds since the epoch) is in, with the
-        VMs ``listed``: those created before need no entry in a ledger that only this process
-        reads. One that it does not show may be shown late."""
+        VMs ``listed``: those created before, and those deleted well before that are not listed,
+        need no entry in a ledger that only this process reads. One that was created and is not
+        listed may be shown late."""
         if self.shared:
             return
         done = [
             key
             for key, entry in self._book.entries.items()
-            if entry.phase is Phase.CREATED
-            and entry.cloud == cloud
-            and entry.at < since
-            and entry.id in listed
+            if entry.cloud == cloud and _is_covered(entry, since, listed)
         ]
         for key in done:
             del self._book.entries[key]
@@ -210,3 +210,10 @@ class Ledger:
             self._version = -1
             raise
         return result, True
+
+
+def _is_covered(entry: Entry, since: float, listed: Container[str]) -> bool:
+    if entry.phase is Phase.CREATED:
+        return entry.at < since and entry.id in listed
+    is_settled = entry.at < since - SETTLED_FOR
+    return entry.phase is Phase.DELETED and is_settled and entry.id not in listed

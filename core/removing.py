@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import partial
 
 from isoneph.core.errors import CloudError, OutcomeUnknown, StoreError, UnknownVm
@@ -35,6 +36,8 @@ LOG = logging.getLogger(__name__)
 
 #: Seconds for which the choice made under an idempotency key is remembered.
 CHOICE_FOR = 3600.0
+#: Seconds after the request's deadline for which a VM stays chosen by a process that died.
+CHOSEN_FOR = 30.0
 #: Phases of what may be there though no listing shows it.
 UNSEEN = frozenset({Phase.CREATING, Phase.CREATED, Phase.DOUBTFUL})
 
@@ -95,18 +98,20 @@ class Remover:
         await self._disown(vm_id, cloud)
         return self._deletion(copies[0], None, draining=left)
 
-    async def remove_copy(self, vm: Vm, *, failed: bool = False) -> None:
+    async def remove_copy(self, vm: Vm, *, failed: bool = False, remember: bool = True) -> None:
         """Remove a copy that nobody wants while another of its id is, or may be. It is remembered
         until no listing shows it. Raises CloudError, StoreError."""
+        before = self._ledger.book.get(vm.id, vm.cloud)
         await self._remove(vm, failed=failed)
-        await self._ledger.update(partial(self._remember, vm=vm))
+        if remember:
+            await self._ledger.update(partial(self._remember, vm=vm, before=before))
 
     async def abandon(self, vm: Vm) -> None:
         """Leave a copy that nobody wants to the engine. Raises StoreError."""
 
         def give_up(book: Book) -> None:
             entry = book.get(vm.id, vm.cloud)
-            if entry is None or entry.phase not in LEAVING:
+            if entry is None or entry.phase not in LEAVING - {Phase.CHOSEN}:
                 ledger = self._ledger
                 book.set(ledger.entry(vm.id, vm.cloud, vm.type, Phase.ABANDONED, DOUBT_FOR))
 
@@ -189,9 +194,11 @@ class Remover:
                 async with self._locks.held(victim.id):
                     left = await self._delete_victim(victim, mark)
             except StoreError:
-                await self._ledger.update(partial(_unmark, vm=victim, before=mark.before))
+                with suppress(StoreError):  # it ends by itself
+                    await self._ledger.update(partial(_unchoose, vm=victim, before=mark.before))
                 raise
             except CloudError as error:
+                await self._ledger.update(partial(_unchoose, vm=victim, before=mark.before))
                 if not error.failover or isinstance(error, OutcomeUnknown):
                     raise
                 avoid[victim.cloud] = error
@@ -202,10 +209,10 @@ class Remover:
         """Remove what stands for a marked victim by now; whether it drains first. Copies beside it
         are left to the engine."""
         winner, *others = self._fleet.copies(victim.id) or [victim]
-        if (winner.cloud, winner.cloud_id) != (victim.cloud, victim.cloud_id):
-            update = partial(self._mark, vm=winner, drains=mark.drains)
-            mark = await self._ledger.update(update)
-        left = await self._let_go(winner, mark)
+        now = await self._ledger.update(partial(self._mark, vm=winner, drains=mark.drains))
+        if now.before is not None and now.before.phase is Phase.CHOSEN:
+            now = replace(now, before=mark.before)
+        left = await self._let_go(winner, now)
         for copy in others:
             await self.abandon(copy)
         await self._disown(victim.id)
@@ -220,7 +227,7 @@ class Remover:
         drain: bool,
     ) -> tuple[Vm, Ranking, Mark]:
         """The best victim, counted as gone from now on, so that others at the same time pick
-        others."""
+        others; it is not an order to remove it yet. The mark is as it stood before."""
 
         def choose(book: Book) -> tuple[Vm, Ranking, Mark]:
             use = self._fleet.use(book)
@@ -249,7 +256,10 @@ class Remover:
                 raise self._nothing(type_name, cloud, avoid)
             victim = vms[ranking.best.candidate]
             drains = drain and self._drains(victim)
-            return victim, ranking, self._mark(book, victim, drains=drains)
+            before = book.get(victim.id, victim.cloud)
+            lasts = self._settings.deadline + CHOSEN_FOR
+            book.set(self._ledger.entry(victim.id, victim.cloud, victim.type, Phase.CHOSEN, lasts))
+            return victim, ranking, Mark(drains=drains, promised=False, before=before)
 
         return await self._ledger.update(choose)
 
@@ -294,10 +304,12 @@ class Remover:
             book.set(self._deleted(vm))
         return Mark(drains=drains, promised=promised, before=before)
 
-    def _remember(self, book: Book, vm: Vm) -> None:
+    def _remember(self, book: Book, vm: Vm, before: Entry | None) -> None:
         """A copy was removed; its entry may be that of another on the same cloud."""
         entry = book.get(vm.id, vm.cloud)
         phase = None if entry is None else entry.phase
+        if entry is not None and entry != before and phase is not Phase.CHOSEN:
+            return  # it is of what was made here since
         others = phase is Phase.CREATING or self._copies(vm.id, vm.cloud)
         if phase is Phase.REAPING or not others:
             book.set(self._deleted(vm))
@@ -332,6 +344,12 @@ def _unmark(book: Book, vm: Vm, before: Entry | None) -> None:
         book.drop(vm.id, vm.cloud)
     else:
         book.set(before)
+
+
+def _unchoose(book: Book, vm: Vm, before: Entry | None) -> None:
+    entry = book.get(vm.id, vm.cloud)
+    if entry is not None and entry.phase is Phase.CHOSEN:
+        _unmark(book, vm, before)
 
 
 def _key_digest(key: str) -> str:

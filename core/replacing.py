@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from isoneph.core.errors import CloudError
 from isoneph.core.fleet import Fleet
 from isoneph.core.gateway import CloudGateway
 from isoneph.core.ledger import LEAVING, UNWANTED, Ledger
@@ -87,12 +88,16 @@ class Replacer:
             self._metrics.count("replaced", application=self._settings.name)
             for copy in copies:
                 if copy.cloud_id != placed.vm.cloud_id or copy.cloud != placed.vm.cloud:
-                    await self._remover.remove_copy(copy, failed=True)
+                    remember = copy.cloud != placed.vm.cloud  # else the entry is the new one's
+                    await self._remover.remove_copy(copy, failed=True, remember=remember)
             return placed
 
     async def _has_failed(self, vm: Vm) -> bool:
         """Whether the VM's cloud says so now: a listing may be older than its delete."""
-        now = await self._gateways[vm.cloud].get_vm(vm)
+        try:
+            now = await self._gateways[vm.cloud].get_vm(vm)
+        except CloudError:
+            return False  # not known now: asked again in the next round
         if now is None:
             self._fleet.note_gone(vm)
             return False
