@@ -31,6 +31,12 @@ async def create(balancer: Balancer, cloud: str | None = None, key: str | None =
     return creation.placed[0].vm
 
 
+async def create_failing(world: World, balancer: Balancer) -> Vm:
+    """A new VM whose boot fails on uniform."""
+    world.cloud("uniform").inject("error_after_accept", call="create", count=1)
+    return await create(balancer)
+
+
 class HeldCreates:
     """Creates that a cloud is ``asked`` for and carries out only when it may ``go`` on."""
 
@@ -44,3 +50,18 @@ class HeldCreates:
         self.asked.set()
         await self.go.wait()
         return await self._create_vm(request)
+
+
+class HeldDeletes:
+    """Deletes that a cloud is ``asked`` for and carries out only when it may ``go`` on."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, gateway: CloudGateway) -> None:
+        self.asked = asyncio.Event()
+        self.go = asyncio.Event()
+        self._delete_vm = gateway.delete_vm
+        monkeypatch.setattr(gateway, "delete_vm", self._hold)
+
+    async def _hold(self, vm: Vm, *, makes_room: bool = True) -> None:
+        self.asked.set()
+        await self.go.wait()
+        await self._delete_vm(vm, makes_room=makes_room)

@@ -5,43 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
-from pathlib import Path
 from unittest.mock import AsyncMock
 
 import pytest
 
-from chaos import HastyClock
-from isoneph.core.balancer import Balancer
 from isoneph.core.engine import Healer
 from isoneph.core.errors import CloudError, IsonephError, PlacementFailed
-from isoneph.core.model import CreateRequest, Vm, VmState
-from isoneph.core.settings import StoreSettings
+from isoneph.core.model import Vm, VmState
 from isoneph.core.testing import NullMetrics
-from two_clouds import TWO, HeldCreates, create, live
+from shared_store import sharing
+from two_clouds import TWO, HeldCreates, create, create_failing, live
 from world import World, settle
-
-
-async def failed(world: World, balancer: Balancer) -> Vm:
-    """A VM whose boot fails on uniform."""
-    world.cloud("uniform").inject("error_after_accept", call="create", count=1)
-    return await create(balancer)
-
-
-async def test_scale_in_removes_the_failed_copy_of_its_victim_too(world: World) -> None:
-    balancer = await world.balancer(TWO)
-    vm = await failed(world, balancer)
-    world.clock.advance(5)
-    world.cloud("uniform").inject("throttle", call="delete", count=1)
-    await Healer(balancer, world.clock, NullMetrics()).heal(1000)
-    assert len(live(world)) == 2
-    world.clock.advance(5)
-    await balancer.list()
-    deletion = await balancer.delete_any()
-    assert deletion.vm is not None
-    assert deletion.vm.id == vm.id
-    await settle(balancer, world.clock, rounds=6)
-    assert live(world) == []
 
 
 async def test_a_failed_copy_whose_delete_was_ignored_goes_when_its_vm_is_deleted(
@@ -49,7 +23,7 @@ async def test_a_failed_copy_whose_delete_was_ignored_goes_when_its_vm_is_delete
 ) -> None:
     balancer = await world.balancer(TWO)
     world.cloud("uniform").inject("ignored", call="delete", count=1)
-    vm = await failed(world, balancer)
+    vm = await create_failing(world, balancer)
     world.clock.advance(5)
     await Healer(balancer, world.clock, NullMetrics()).heal(1000)
     assert len(live(world)) == 2
@@ -59,13 +33,11 @@ async def test_a_failed_copy_whose_delete_was_ignored_goes_when_its_vm_is_delete
 
 
 async def test_a_replica_with_an_old_listing_does_not_place_a_deleted_vm_again(
-    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    world.clock = HastyClock(factor=1.0)
-    store = StoreSettings(driver="sqlite", options={"path": str(tmp_path / "store.db")})
-    settings = replace(world.settings(TWO, patience=3.0), store=store)
+    settings = sharing(world, patience=3.0)
     one, other = [(await world.start(settings)).applications["mme"].balancer for _ in range(2)]
-    vm = await failed(world, one)
+    vm = await create_failing(world, one)
     world.clock.advance(1)
     await one.list()
     await other.fleet.ensure(0.0)
@@ -89,34 +61,13 @@ async def test_a_replica_with_an_old_listing_does_not_place_a_deleted_vm_again(
     assert live(world) == []
 
 
-async def test_scale_in_removes_a_victim_that_is_being_placed_again(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    balancer = await world.balancer(TWO)
-    vm = await failed(world, balancer)
-    world.clock.advance(5)
-    await balancer.list()
-    creates = HeldCreates(monkeypatch, balancer.gateways["quebec"])
-    replacing = asyncio.create_task(balancer.replace(vm.id))
-    await creates.asked.wait()
-    deleting = asyncio.create_task(balancer.delete_any())
-    await asyncio.wait([deleting], timeout=0.1)
-    creates.go.set()
-    await asyncio.gather(replacing, return_exceptions=True)
-    victim = (await deleting).vm
-    assert victim is not None
-    assert victim.id == vm.id
-    await settle(balancer, world.clock, rounds=6)
-    assert live(world) == []
-
-
 async def test_a_delete_after_a_reload_removes_a_vm_that_is_being_placed_again_since_before(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = world.settings(TWO)
     deployment = await world.start(settings)
     before = deployment.applications["mme"].balancer
-    vm = await failed(world, before)
+    vm = await create_failing(world, before)
     world.clock.advance(5)
     await before.list()
     creates = HeldCreates(monkeypatch, before.gateways["quebec"])
@@ -232,19 +183,11 @@ async def test_a_delete_before_a_listing_shows_the_vm_lasts(
     assert live(world) == []
 
 
-async def test_scale_in_three_times_at_once_under_one_key_takes_one_vm(world: World) -> None:
+async def test_the_ledger_forgets_deletes_though_no_engine_runs(world: World) -> None:
     balancer = await world.balancer(TWO)
-    await balancer.create(CreateRequest(type="worker", count=6))
-    world.clock.advance(30)  # listings are due: the calls wait for them
-    await asyncio.gather(*(balancer.delete_any(key="in") for _ in range(3)))
-    await settle(balancer, world.clock)
-    assert len(live(world)) == 5
-
-
-async def test_scale_in_whose_deletes_answer_is_lost_takes_one_vm(world: World) -> None:
-    balancer = await world.balancer(TWO)
-    await balancer.create(CreateRequest(type="worker", count=6))
-    world.cloud("uniform").inject("timeout_after", call="delete", count=1)
-    await balancer.delete_any(key="in")
-    await settle(balancer, world.clock)
-    assert len(live(world)) == 5
+    for _ in range(50):
+        vm = await create(balancer)
+        await balancer.delete(vm.id)
+        world.clock.advance(60)
+        await balancer.list()
+    assert len(balancer.ledger.book.entries) < 10
