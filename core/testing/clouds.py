@@ -162,7 +162,7 @@ class CloudConformance(CloudFixtures):
 
     def test_a_bad_type_is_an_invalid_request(self, cloud: Cloud, application: str) -> None:
         if self.bad_type_options is None:
-            pytest.skip("the class names no bad_type_options")
+            pytest.skip("bad_type_options is None: this driver cannot tell bad options from good")
         request = self.make_request(application)
         bad = replace(request, type=replace(request.type, options=self.bad_type_options))
         with pytest.raises(InvalidRequest):
@@ -230,7 +230,7 @@ class CloudConformance(CloudFixtures):
     ) -> None:
         """Clouds may give an id out again: what stands under it must carry our tags."""
         if not self.reuses_cloud_ids:
-            pytest.skip("the cloud never gives an id out again")
+            pytest.skip("reuses_cloud_ids is False: under an id there is never another VM")
         theirs = cloud.create_vm(self.make_request(neighbour))
         stale = replace(theirs, id=identity.new_id(), application=application)
         assert cloud.get_vm(stale) is None
@@ -240,7 +240,7 @@ class CloudConformance(CloudFixtures):
     def test_foreign_vms_are_left_alone(self, cloud: Cloud, application: str) -> None:
         cloud_id = self.add_foreign_vm(cloud)
         if cloud_id is None:
-            pytest.skip("the class adds no foreign VM")
+            pytest.skip("add_foreign_vm gives None: all VMs there are isoneph's")
         made = cloud.create_vm(self.make_request(application))
         assert [vm.id for vm in cloud.list_vms(application)] == [made.id]
         if not self.reuses_cloud_ids:
@@ -256,7 +256,7 @@ class CloudConformance(CloudFixtures):
         self, cloud: Cloud, tmp_path: Path, application: str
     ) -> None:
         if not self.persistent:
-            pytest.skip("not persistent")
+            pytest.skip("persistent is False: the VMs end with their driver")
         request = self.make_request(application, tags={"role": "front-end"})
         made = cloud.create_vm(request)
         cloud.close()

@@ -78,7 +78,7 @@ class StoreConformance(ABC):
     async def peer(self, store: Store, tmp_path: Path) -> AsyncIterator[Store]:
         """The store of another replica, started."""
         if not store.shared:
-            pytest.skip("not shared between processes")
+            pytest.skip("shared is False: no other process sees what this store holds")
         peer = self.make_peer(tmp_path)
         await peer.start()
         yield peer

@@ -63,7 +63,7 @@ class TransportFixtures(ABC):
     def cut(self) -> AbstractContextManager[object]:
         """Within the context nothing arrives that either transport sends, and neither is told.
         Skips the test where it is not overridden."""
-        pytest.skip("nobody says how to cut the network here")
+        pytest.skip("cut is not overridden: this network cannot be cut without a side being told")
 
     @property
     def options(self) -> dict[str, Any]:

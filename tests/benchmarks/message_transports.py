@@ -30,7 +30,10 @@ PPID_ECHO, PPID_DROP, PPID_END = 1, 2, 3
 
 
 class End:
-    """One end of the measurement; what it is told and does not need, it forgets."""
+    """One end of the measurement; what it is told and does not need, it forgets.
+
+    Each kind of end takes its messages (``received``) in its own way.
+    """
 
     def __init__(self) -> None:
         self.association: Association | None = None
@@ -38,9 +41,6 @@ class End:
 
     def opened(self, association: Association) -> None:
         self.association = association
-
-    def received(self, message: Message) -> None:
-        raise NotImplementedError
 
     def writable_changed(self, writable: bool) -> None:
         pass

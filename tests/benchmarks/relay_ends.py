@@ -11,7 +11,7 @@ from isoneph.core.clock import SystemClock
 from isoneph.core.plugin import Association, Transport
 from isoneph.core.registry import Registry
 from isoneph.core.testing import build_plugin, make_environment
-from isoneph.core.traffic import Ending, Message, Notification
+from isoneph.core.traffic import Ending, Notification
 
 HOST = "127.0.0.1"
 #: Bytes of a message: those of usual signalling.
@@ -45,15 +45,15 @@ def make_transport(driver: str, **options: Any) -> Transport:
 
 
 class End:
-    """Who uses an association; what it does not need it forgets."""
+    """Who uses an association; what it does not need it forgets.
+
+    Each kind of end takes its messages (``received``) in its own way.
+    """
 
     association: Association
 
     def opened(self, association: Association) -> None:
         self.association = association
-
-    def received(self, message: Message) -> None:
-        raise NotImplementedError
 
     def writable_changed(self, writable: bool) -> None:
         pass

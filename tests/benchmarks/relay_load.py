@@ -19,6 +19,7 @@ import itertools
 import json
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, cast
@@ -33,7 +34,7 @@ MESSAGE = Message(DATA, 1, PPID)
 OPENING = 32
 
 
-class Lane:
+class Lane(ABC):
     """One association or connection; ``since`` has the times of what is on its way."""
 
     def __init__(self) -> None:
@@ -41,12 +42,13 @@ class Lane:
         self.on_answer: Callable[[Lane], None] = _unexpected
         self.over = asyncio.Event()
 
+    @abstractmethod
     def send(self) -> None:
-        raise NotImplementedError
+        """Send the next message."""
 
+    @abstractmethod
     async def close(self) -> None:
         """Close it, and wait until it is over."""
-        raise NotImplementedError
 
 
 def _unexpected(lane: Lane) -> None:

@@ -12,7 +12,6 @@ from voluptuous import Any as OneOf
 
 from isoneph.core.config import Loaded, load_settings
 from isoneph.core.errors import ConfigInvalid, PluginBroken, PluginMissing
-from isoneph.core.model import Limits, Vm, VmRequest
 from isoneph.core.plugin import (
     Cloud,
     OptionSchema,
@@ -78,23 +77,6 @@ class FakeCloud(Cloud):
             for cloud in network["pools"]
             if cloud not in clouds
         ]
-
-    # Reading a configuration uses the schemas alone: a verb that is called is a mistake.
-
-    def create_vm(self, request: VmRequest) -> Vm:
-        raise NotImplementedError
-
-    def get_vm(self, vm: Vm) -> Vm | None:
-        raise NotImplementedError
-
-    def list_vms(self, application: str) -> Sequence[Vm]:
-        raise NotImplementedError
-
-    def delete_vm(self, vm: Vm) -> None:
-        raise NotImplementedError
-
-    def get_limits(self) -> Limits:
-        raise NotImplementedError
 
 
 class BareCloud(FakeCloud):

@@ -293,7 +293,7 @@ def test_a_server_boots_from_a_volume_that_goes_with_it(
     testbed: Testbed, cloud: Connection, before: Census
 ) -> None:
     if not testbed.settings.volumes:
-        pytest.skip("this testbed is without volumes")
+        pytest.skip("somebody brought the testbed up with --no-volumes: it has no Cinder")
     image = cloud.image.find_image("tiny", ignore_missing=False)
     disk = {"boot_index": 0, "source_type": "image", "uuid": image.id}
     disk |= {"destination_type": "volume", "volume_size": 1, "delete_on_termination": True}

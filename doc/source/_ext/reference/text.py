@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -49,7 +50,7 @@ def first_paragraph(documented: Any) -> str:
     return " ".join((inspect.getdoc(documented) or "").split("\n\n", 1)[0].split())
 
 
-class Generated(SphinxDirective):
+class Generated(SphinxDirective, ABC):
     """A directive that stands for what :meth:`lines` gives.
 
     ``sources`` are modules: the page is built again after one of them has changed.
@@ -69,6 +70,6 @@ class Generated(SphinxDirective):
         if file is not None:
             self.env.note_dependency(str(Path(file)))
 
+    @abstractmethod
     def lines(self) -> list[str]:
-        """The reStructuredText; each directive gives its own."""
-        raise NotImplementedError
+        """The reStructuredText."""

@@ -24,7 +24,12 @@ from isoneph.plugins.clouds.openstack.preparing.run import (
     Run,
     is_made_by_isoneph,
 )
-from isoneph.plugins.clouds.openstack.preparing.things import Difference, Failure, Thing, settle
+from isoneph.plugins.clouds.openstack.preparing.things import (
+    Changeable,
+    Difference,
+    Failure,
+    settle,
+)
 from isoneph.plugins.clouds.openstack.preparing.uploads import Upload
 from isoneph.plugins.clouds.openstack.preparing.values import CHECKSUMS
 
@@ -41,7 +46,7 @@ _WRONG_FORMAT = " with 415"
 _SHOWN_DIGITS = 12
 
 
-class Image(Thing):
+class Image(Changeable):
     """An image made of a file that we have. Its data never change once it is there."""
 
     kind = "image"

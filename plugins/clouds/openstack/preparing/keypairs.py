@@ -29,7 +29,6 @@ class Keypair(Thing):
 
     kind = "keypair"
     unique = True
-    fixed = frozenset({"fingerprint"})
 
     def __init__(self, run: Run, name: str, entry: Entry) -> None:
         super().__init__(run, name)

@@ -26,7 +26,7 @@ from isoneph.plugins.clouds.openstack.preparing.pruning import (
     settle_extra,
 )
 from isoneph.plugins.clouds.openstack.preparing.run import NETWORK, Found, Run
-from isoneph.plugins.clouds.openstack.preparing.things import Thing, settle
+from isoneph.plugins.clouds.openstack.preparing.things import Changeable, settle
 
 _PROVIDER = frozenset(
     {"provider:network_type", "provider:physical_network", "provider:segmentation_id"}
@@ -35,7 +35,7 @@ _PROVIDER = frozenset(
 Subnets = Mapping[str, Mapping[str, Found]]
 
 
-class Network(Thing):
+class Network(Changeable):
     """A tenant network, or with a VLAN a provider network."""
 
     kind = "network"
@@ -111,7 +111,7 @@ def _shows_provider(found: Found) -> bool:
     return "provider:network_type" in found
 
 
-class Subnet(Thing):
+class Subnet(Changeable):
     """A subnet of a network; its prefix is what it is known by."""
 
     kind = "subnet"

@@ -19,7 +19,7 @@ from isoneph.plugins.clouds.openstack.preparing.run import (
     Run,
     is_made_by_isoneph,
 )
-from isoneph.plugins.clouds.openstack.preparing.things import Failure, Thing, settle
+from isoneph.plugins.clouds.openstack.preparing.things import Changeable, Failure, Thing, settle
 
 _INTERFACES = (
     "network:router_interface",
@@ -28,7 +28,7 @@ _INTERFACES = (
 )
 
 
-class Router(Thing):
+class Router(Changeable):
     """A router of the project; ``external`` is the name of the network that it leads to."""
 
     kind = "router"

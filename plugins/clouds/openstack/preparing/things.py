@@ -31,10 +31,9 @@ class Difference(NamedTuple):
 
 
 class Thing(ABC):
-    """One described thing; attributes in ``fixed`` cannot be changed once it is there."""
+    """One described thing, of which nothing can be changed once it is there."""
 
     kind: ClassVar[str]
-    fixed: ClassVar[frozenset[str]] = frozenset()
     #: Whether the cloud never has a second one.
     unique: ClassVar[bool] = False
 
@@ -79,13 +78,19 @@ class Thing(ABC):
             if value != self.wanted[name]
         }
 
-    def change(self, found: Found, attributes: Mapping[str, Any]) -> None:
-        """Set attributes, of those that are not fixed."""
-        raise NotImplementedError(f"a {self.kind} has fixed attributes only")
-
     def remark(self, found: Found) -> str:
         """What should be known of it even when it is right."""
         return ""
+
+
+class Changeable(Thing):
+    """One whose attributes can be changed, but for those in ``fixed``."""
+
+    fixed: ClassVar[frozenset[str]] = frozenset()
+
+    @abstractmethod
+    def change(self, found: Found, attributes: Mapping[str, Any]) -> None:
+        """Set attributes, of those that are not fixed."""
 
 
 def settle(thing: Thing) -> Generator[Finding, None, Found | None]:
@@ -172,10 +177,12 @@ def _compared(thing: Thing, found: Found) -> tuple[Outcome, str]:
         return Outcome.RIGHT, thing.remark(found)
     if not thing.run.change:
         return Outcome.DIFFERS, _told(differences)
-    fixed = {name: each for name, each in differences.items() if name in thing.fixed}
-    changed = {name: each for name, each in differences.items() if name not in thing.fixed}
-    if changed:
-        thing.change(found, {name: each.wanted for name, each in changed.items()})
+    changed: dict[str, Difference] = {}
+    if isinstance(thing, Changeable):
+        changed = {name: each for name, each in differences.items() if name not in thing.fixed}
+        if changed:
+            thing.change(found, {name: each.wanted for name, each in changed.items()})
+    fixed = {name: each for name, each in differences.items() if name not in changed}
     if fixed:
         return Outcome.FAILED, f"{_told(fixed)}; that cannot be changed: remove it by hand"
     return Outcome.CHANGED, _told(changed, done=True)
