@@ -12,6 +12,7 @@ from voluptuous import Any as OneOf
 
 from isoneph.core.config import Loaded, load_settings
 from isoneph.core.errors import ConfigInvalid, PluginBroken, PluginMissing
+from isoneph.core.model import Limits, Vm, VmRequest
 from isoneph.core.plugin import (
     Cloud,
     OptionSchema,
@@ -40,6 +41,10 @@ def talkative(value: Any) -> str:
 
 def crashing(value: Any) -> str:
     raise RuntimeError("the validator is broken")
+
+
+#: A verb of a cloud that exists for its schemas was called.
+UNUSED = AssertionError("neither reading a configuration nor preparing asks for VMs")
 
 
 class FakeCloud(Cloud):
@@ -77,6 +82,23 @@ class FakeCloud(Cloud):
             for cloud in network["pools"]
             if cloud not in clouds
         ]
+
+    # Reading a configuration, and preparing clouds by it, call none of the verbs.
+
+    def create_vm(self, request: VmRequest) -> Vm:
+        raise UNUSED
+
+    def get_vm(self, vm: Vm) -> Vm | None:
+        raise UNUSED
+
+    def list_vms(self, application: str) -> Sequence[Vm]:
+        raise UNUSED
+
+    def delete_vm(self, vm: Vm) -> None:
+        raise UNUSED
+
+    def get_limits(self) -> Limits:
+        raise UNUSED
 
 
 class BareCloud(FakeCloud):
