@@ -187,6 +187,10 @@ class Ledger:
         now = self._clock.time()
         return Entry(vm_id, cloud, type_name, phase, now if at is None else at, now + lasts)
 
+    def abandoned(self, vm_id: str, cloud: str, type_name: str) -> Entry:
+        """The entry of what may appear on a cloud and has no owner."""
+        return self.entry(vm_id, cloud, type_name, Phase.ABANDONED, DOUBT_FOR)
+
     async def _read(self) -> None:
         stored = await self._store.get(self._key)
         version = 0 if stored is None else stored.version

@@ -327,11 +327,7 @@ class Placer:
                 self._release(book, plan, cloud, error)
             for entry in () if plan.has_owner else book.of_vm(plan.id):
                 if entry.phase is Phase.DOUBTFUL:
-                    book.set(
-                        self._ledger.entry(
-                            entry.id, entry.cloud, entry.type, Phase.ABANDONED, DOUBT_FOR
-                        )
-                    )
+                    book.set(self._ledger.abandoned(entry.id, entry.cloud, entry.type))
 
         await self._ledger.update(abandon)
 

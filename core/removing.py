@@ -85,7 +85,8 @@ class Remover:
             errors = await self._fleet.ensure(0.0)
             copies = self._copies(vm_id, cloud)
             if not copies:
-                await self._disown(vm_id, cloud)
+                if cloud is None:
+                    await self._disown(vm_id)
                 for name, error in errors.items():
                     if cloud in (None, name):
                         raise error
@@ -95,7 +96,8 @@ class Remover:
             drains = drain and copy is copies[0] and self._drains(copy)
             mark = await self._ledger.update(partial(self._mark, vm=copy, drains=drains))
             left = await self._let_go(copy, mark) or left
-        await self._disown(vm_id, cloud)
+        if cloud is None:
+            await self._disown(vm_id)
         return self._deletion(copies[0], None, draining=left)
 
     async def remove_copy(self, vm: Vm, *, failed: bool = False, remember: bool = True) -> None:
@@ -112,8 +114,7 @@ class Remover:
         def give_up(book: Book) -> None:
             entry = book.get(vm.id, vm.cloud)
             if entry is None or entry.phase not in LEAVING - {Phase.CHOSEN}:
-                ledger = self._ledger
-                book.set(ledger.entry(vm.id, vm.cloud, vm.type, Phase.ABANDONED, DOUBT_FOR))
+                book.set(self._ledger.abandoned(vm.id, vm.cloud, vm.type))
 
         await self._ledger.update(give_up)
 
@@ -193,13 +194,10 @@ class Remover:
                     await self._store.put(choice, victim.id.encode(), ttl=CHOICE_FOR)
                 async with self._locks.held(victim.id):
                     left = await self._delete_victim(victim, mark)
-            except StoreError:
-                with suppress(StoreError):  # it ends by itself
+            except (StoreError, CloudError) as error:
+                with suppress(StoreError):  # a choice ends by itself
                     await self._ledger.update(partial(_unchoose, vm=victim, before=mark.before))
-                raise
-            except CloudError as error:
-                await self._ledger.update(partial(_unchoose, vm=victim, before=mark.before))
-                if not error.failover or isinstance(error, OutcomeUnknown):
+                if isinstance(error, (StoreError, OutcomeUnknown)) or not error.failover:
                     raise
                 avoid[victim.cloud] = error
                 continue
@@ -321,20 +319,13 @@ class Remover:
         entry = book.get(vm.id, vm.cloud)
         return entry is not None and entry.phase is Phase.DRAINING
 
-    async def _disown(self, vm_id: str, cloud: str | None = None) -> None:
-        """Whatever may still appear under this id, where it was deleted everywhere, has no owner
-        any more."""
-        if cloud is not None:
-            return
+    async def _disown(self, vm_id: str) -> None:
+        """Whatever may still appear under this id has no owner any more."""
 
         def disown(book: Book) -> None:
             for entry in book.of_vm(vm_id):
                 if entry.phase in UNSEEN:
-                    book.set(
-                        self._ledger.entry(
-                            vm_id, entry.cloud, entry.type, Phase.ABANDONED, DOUBT_FOR
-                        )
-                    )
+                    book.set(self._ledger.abandoned(vm_id, entry.cloud, entry.type))
 
         await self._ledger.update(disown)
 

@@ -10,7 +10,7 @@ import pytest
 from isoneph.core import identity
 from isoneph.core.balancer import Balancer
 from isoneph.core.gateway import CloudGateway
-from isoneph.core.model import CreateRequest, Vm, VmRequest
+from isoneph.core.model import CreateRequest, Vm
 from world import World
 
 TWO: dict[str, dict[str, Any]] = {"uniform": {}, "quebec": {}}
@@ -37,31 +37,17 @@ async def create_failing(world: World, balancer: Balancer) -> Vm:
     return await create(balancer)
 
 
-class HeldCreates:
-    """Creates that a cloud is ``asked`` for and carries out only when it may ``go`` on."""
+class Held:
+    """Calls of a ``verb`` that a cloud is ``asked`` for and carries out only when it may ``go``
+    on."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, gateway: CloudGateway) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, gateway: CloudGateway, verb: str) -> None:
         self.asked = asyncio.Event()
         self.go = asyncio.Event()
-        self._create_vm = gateway.create_vm
-        monkeypatch.setattr(gateway, "create_vm", self._hold)
+        self._call = getattr(gateway, verb)
+        monkeypatch.setattr(gateway, verb, self._hold)
 
-    async def _hold(self, request: VmRequest) -> Vm:
+    async def _hold(self, *arguments: Any, **more: Any) -> Any:
         self.asked.set()
         await self.go.wait()
-        return await self._create_vm(request)
-
-
-class HeldDeletes:
-    """Deletes that a cloud is ``asked`` for and carries out only when it may ``go`` on."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, gateway: CloudGateway) -> None:
-        self.asked = asyncio.Event()
-        self.go = asyncio.Event()
-        self._delete_vm = gateway.delete_vm
-        monkeypatch.setattr(gateway, "delete_vm", self._hold)
-
-    async def _hold(self, vm: Vm, *, makes_room: bool = True) -> None:
-        self.asked.set()
-        await self.go.wait()
-        await self._delete_vm(vm, makes_room=makes_room)
+        return await self._call(*arguments, **more)

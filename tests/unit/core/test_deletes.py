@@ -9,13 +9,21 @@ from unittest.mock import AsyncMock
 
 import pytest
 
+from isoneph.core.balancer import Balancer
 from isoneph.core.engine import Healer
 from isoneph.core.errors import CloudError, IsonephError, PlacementFailed
 from isoneph.core.model import Vm, VmState
 from isoneph.core.testing import NullMetrics
 from shared_store import sharing
-from two_clouds import TWO, HeldCreates, create, create_failing, live
+from two_clouds import TWO, Held, create, create_failing, live
 from world import World, settle
+
+
+async def fail_on_its_way_out(world: World, balancer: Balancer, vm: Vm) -> None:
+    """A VM on uniform that is being deleted ends in ERROR, and the engine sees to it."""
+    world.cloud("uniform").set_vm_state(vm.cloud_id, VmState.ERROR, "broken")
+    world.clock.advance(5)
+    await settle(balancer, world.clock, rounds=6)
 
 
 async def test_a_failed_copy_whose_delete_was_ignored_goes_when_its_vm_is_deleted(
@@ -70,7 +78,7 @@ async def test_a_delete_after_a_reload_removes_a_vm_that_is_being_placed_again_s
     vm = await create_failing(world, before)
     world.clock.advance(5)
     await before.list()
-    creates = HeldCreates(monkeypatch, before.gateways["quebec"])
+    creates = Held(monkeypatch, before.gateways["quebec"], "create_vm")
     replacing = asyncio.create_task(before.replace(vm.id))
     await creates.asked.wait()
     await deployment.reload(settings)
@@ -129,9 +137,7 @@ async def test_a_second_delete_that_fails_does_not_undo_the_first(world: World) 
     uniform.inject("throttle", call="delete", count=1)
     with pytest.raises(CloudError):
         await balancer.delete(vm.id)
-    uniform.set_vm_state(vm.cloud_id, VmState.ERROR, "broken")
-    world.clock.advance(3)
-    await settle(balancer, world.clock, rounds=6)
+    await fail_on_its_way_out(world, balancer, vm)
     assert live(world) == []
 
 
@@ -143,9 +149,7 @@ async def test_a_delete_whose_answer_is_lost_lasts(world: World) -> None:
     uniform.inject("timeout_before", call="delete", count=1)
     uniform.set_vm_state(vm.cloud_id, VmState.DELETING)
     await balancer.delete(vm.id)
-    uniform.set_vm_state(vm.cloud_id, VmState.ERROR, "broken")
-    world.clock.advance(5)
-    await settle(balancer, world.clock, rounds=6)
+    await fail_on_its_way_out(world, balancer, vm)
     assert live(world) == []
 
 
@@ -160,9 +164,7 @@ async def test_a_delete_that_takes_longer_than_a_day_lasts(world: World) -> None
         world.clock.advance(3600)
         await Healer(balancer, world.clock, NullMetrics()).heal(1000)
     uniform.clear_faults()
-    uniform.set_vm_state(vm.cloud_id, VmState.ERROR, "broken")
-    world.clock.advance(5)
-    await settle(balancer, world.clock, rounds=6)
+    await fail_on_its_way_out(world, balancer, vm)
     assert live(world) == []
 
 

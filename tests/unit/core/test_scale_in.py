@@ -11,7 +11,7 @@ from isoneph.core.errors import StoreUnavailable
 from isoneph.core.model import CreateRequest, Vm, VmState
 from isoneph.core.testing import NullMetrics
 from shared_store import before_puts, sharing
-from two_clouds import TWO, HeldCreates, create, create_failing, live
+from two_clouds import TWO, Held, create, create_failing, live
 from world import World, settle
 
 
@@ -38,7 +38,7 @@ async def test_scale_in_removes_a_victim_that_is_being_placed_again(
     vm = await create_failing(world, balancer)
     world.clock.advance(5)
     await balancer.list()
-    creates = HeldCreates(monkeypatch, balancer.gateways["quebec"])
+    creates = Held(monkeypatch, balancer.gateways["quebec"], "create_vm")
     replacing = asyncio.create_task(balancer.replace(vm.id))
     await creates.asked.wait()
     deleting = asyncio.create_task(balancer.delete_any())
@@ -140,7 +140,7 @@ async def test_scale_in_takes_one_other_vm_when_its_victims_new_place_refuses_th
     other = await create(balancer, cloud="quebec")
     world.clock.advance(61)
     await balancer.list()
-    creates = HeldCreates(monkeypatch, balancer.gateways["uniform"])
+    creates = Held(monkeypatch, balancer.gateways["uniform"], "create_vm")
     replacing = asyncio.create_task(balancer.replace(victim.id))
     await creates.asked.wait()
     deleting = asyncio.create_task(balancer.delete_any(drain=False))

@@ -14,7 +14,7 @@ from isoneph.core.model import CreateRequest, Deletion, Vm, VmRequest, VmState
 from isoneph.core.settings import HealingSettings
 from isoneph.core.testing import NullMetrics
 from shared_store import before_puts, sharing
-from two_clouds import TWO, HeldCreates, HeldDeletes, create, create_failing, live
+from two_clouds import TWO, Held, create, create_failing, live
 from world import World, settle
 
 
@@ -24,7 +24,7 @@ async def test_one_key_before_and_after_a_reload_gives_one_vm(
     settings = world.settings(TWO)
     deployment = await world.start(settings)
     before = deployment.applications["mme"].balancer
-    creates = HeldCreates(monkeypatch, before.gateways["uniform"])
+    creates = Held(monkeypatch, before.gateways["uniform"], "create_vm")
     first = asyncio.create_task(create(before, key="k"))
     await creates.asked.wait()
     await deployment.reload(settings)
@@ -115,7 +115,7 @@ async def test_what_is_made_again_while_the_engine_removes_an_old_copy_stays(
     healer = Healer(leader, world.clock, NullMetrics())
     await healer.heal(1000)
     world.clock.advance(61)
-    deletes = HeldDeletes(monkeypatch, leader.gateways["uniform"])
+    deletes = Held(monkeypatch, leader.gateways["uniform"], "delete_vm")
     healing = asyncio.create_task(healer.heal(1000))
     await deletes.asked.wait()
     vm = await create(other, key="k")
