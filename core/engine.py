@@ -100,13 +100,16 @@ class Healer:
         """What was deleted is remembered until every replica's listing is without it: it may end
         in ERROR on its way, and must not be placed again."""
         now = self._clock.time()
-        deleted = [
-            entry
-            for entry in self.balancer.ledger.book
-            if entry.phase is Phase.DELETED and entry.cloud in listed
-        ]
-        gone = [e for e in deleted if e.at < now - SETTLED_FOR and not self._copies(e)]
-        ageing = [e for e in deleted if e.expires < now + DOUBT_FOR / 2 and self._copies(e)]
+        gone: list[Entry] = []
+        ageing: list[Entry] = []
+        for entry in self.balancer.ledger.book:
+            if entry.phase is not Phase.DELETED or entry.cloud not in listed:
+                continue
+            if self._copies(entry):
+                if entry.expires < now + DOUBT_FOR / 2:
+                    ageing.append(entry)
+            elif entry.at < now - SETTLED_FOR:
+                gone.append(entry)
         if gone or ageing:
             await self.balancer.ledger.update(partial(_go_on, gone=gone, ageing=ageing))
 
