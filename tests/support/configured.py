@@ -21,7 +21,6 @@ from isoneph.core.plugin import (
     Plugin,
     Relay,
     Store,
-    Versioned,
     Victims,
 )
 from isoneph.core.registry import Registry
@@ -126,22 +125,6 @@ class LargestCloud(Victims):
 class MemoryStore(Store):
     """A store of which only the schema is used."""
 
-    # As above: no verb is ever called.
-
-    async def get(self, key: str) -> Versioned | None:
-        raise NotImplementedError
-
-    async def put(
-        self, key: str, value: bytes, *, expect: int | None = None, ttl: float | None = None
-    ) -> int:
-        raise NotImplementedError
-
-    async def delete(self, key: str, *, expect: int | None = None) -> None:
-        raise NotImplementedError
-
-    async def scan(self, prefix: str) -> Sequence[str]:
-        raise NotImplementedError
-
 
 class NetworkStore(MemoryStore):
     """With options of several types."""
@@ -191,14 +174,6 @@ class FakeRelay(Relay):
         if "second" in options and options["servers"]:
             return ["second takes no servers"]
         return ["first and second do not go together"] if {"first", "second"} <= {*options} else []
-
-    # As above: no verb is ever called.
-
-    async def update(self, backends: Sequence[Any]) -> None:
-        raise NotImplementedError
-
-    async def status(self) -> Mapping[str, Any]:
-        raise NotImplementedError
 
 
 class FakeRegistry(Registry):

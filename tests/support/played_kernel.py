@@ -206,7 +206,7 @@ class World:
         self.loop.timers = [timer for timer in self.loop.timers if not timer.cancelled]
 
     def stopped(self, _listener: KernelListener) -> None:
-        raise NotImplementedError
+        raise AssertionError("nothing listens here")
 
     def flush(self) -> None:
         """The kernel has room, and the loop tells of it."""
