@@ -15,6 +15,19 @@ from isoneph.plugins.transports.userland.carrier import Carrier, Peer
 from userland_pieces import HOST, SECONDS, Figures, echoes, ended, joined, listening
 
 
+async def stuffed(
+    server: UserlandTransport, client: UserlandTransport
+) -> tuple[RecordingHandler, RecordingHandler]:
+    """The client's end and the server's, which does not read, when no more can be sent to it."""
+    listener = await listening(server, door := Door())
+    handler = await joined(client, listener)
+    await door.until(1, SECONDS)
+    door.handlers[0].up.pause_reading()
+    while handler.up.writable:
+        handler.up.send(Message(b"x" * 1000))
+    return handler, door.handlers[0]
+
+
 async def test_a_message_that_is_too_large_ends_its_association(
     server: UserlandTransport, client: UserlandTransport, figures: Figures
 ) -> None:
@@ -96,29 +109,19 @@ async def test_an_association_that_nobody_accepts_costs_nothing(
 async def test_a_close_that_takes_too_long_becomes_an_abort(
     server: UserlandTransport, client: UserlandTransport
 ) -> None:
-    listener = await listening(server, door := Door())
-    handler = await joined(client, listener)
-    await door.until(1, SECONDS)
-    door.handlers[0].up.pause_reading()
-    while handler.up.writable:
-        handler.up.send(Message(b"x" * 1000))
+    handler, deaf = await stuffed(server, client)
     handler.up.close()
     assert await ended(handler) is Ending.ABORTED
     assert handler.reasons == ["it could not be closed in time"]
-    assert await ended(door.handlers[0]) is Ending.ABORTED, "told although reading is paused"
-    assert door.handlers[0].messages == []
+    assert await ended(deaf) is Ending.ABORTED, "told although reading is paused"
+    assert deaf.messages == []
 
 
 async def test_what_is_queued_when_the_peer_closes_is_given_up_and_told(
     server: UserlandTransport, client: UserlandTransport
 ) -> None:
-    listener = await listening(server, door := Door())
-    handler = await joined(client, listener)
-    await door.until(1, SECONDS)
-    door.handlers[0].up.pause_reading()
-    while handler.up.writable:
-        handler.up.send(Message(b"x" * 1000))
-    door.handlers[0].up.close()
+    handler, deaf = await stuffed(server, client)
+    deaf.up.close()
     assert await ended(handler) is Ending.CLOSED
     told = [one for one in handler.notifications if one.notice is Notice.SEND_FAILED]
     assert [one.text.split(":")[0] for one in told] == ["1 messages were never sent"]

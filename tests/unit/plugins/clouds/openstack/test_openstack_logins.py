@@ -16,6 +16,18 @@ from stub_calls import CREATE, LIST, MADE, SERVERS, create, listing, make_api
 from stub_openstack import Reply, StubCloud
 
 
+def hang_logins(cloud: StubCloud) -> threading.Event:
+    """Logins are not answered from now on; those that wait are dropped when the event is set."""
+    ended = threading.Event()
+
+    def hang(_: Any) -> Reply:
+        ended.wait(5)
+        return Reply(drop=True)
+
+    cloud.login = hang
+    return ended
+
+
 def test_a_wrong_password_is_told_without_it(cloud: StubCloud, clock: FakeClock) -> None:
     options = cloud.options()
     options["auth"]["password"] = "hunter2hunter2"
@@ -151,13 +163,7 @@ def test_while_keystone_hangs_a_good_token_serves_and_few_wait(
     cloud.token_seconds = 100.0
     listing(api)
     clock.advance(LOGIN_AGAIN)
-    ended = threading.Event()
-
-    def hang(_: Any) -> Reply:
-        ended.wait(5)
-        return Reply(drop=True)
-
-    cloud.login = hang
+    ended = hang_logins(cloud)
     took: list[float] = []
 
     def ask() -> None:
@@ -212,13 +218,7 @@ def test_a_keystone_that_talks_nonsense_is_unauthorized(cloud: StubCloud, api: A
 def test_calls_behind_a_hanging_login_end_at_their_own_deadlines(
     cloud: StubCloud, clock: FakeClock, api: Api
 ) -> None:
-    done = threading.Event()
-
-    def hang(_: Any) -> Reply:
-        done.wait(5)
-        return Reply(drop=True)
-
-    cloud.login = hang
+    done = hang_logins(cloud)
     failures: list[Exception] = []
 
     def ask() -> None:
